@@ -1,0 +1,5 @@
+//! Settings: flag = environment variable = `coalface.toml`; the field docs are the manual. Only reader of the environment.
+
+/// Settings of one process.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {}

@@ -1,0 +1,2 @@
+//! The `coalface` command.
+fn main() {}

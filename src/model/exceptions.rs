@@ -1,0 +1,428 @@
+//! What people say in advance: allowlist entries, approved baselines, maintenance windows, indicators. Parsed and checked here.
+//!
+//! Whether one covers a piece of evidence is judged in `analytics::exceptions`. Source: detection design, section 9, and the
+//! bodies of the contract, section 3. Every validity is event time.
+
+use crate::model::code::{Class, Code};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+/// Which hosts a rule of people is for. Exactly one field is set; hosts by lower-case name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Scope {
+    /// These hosts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
+    /// Hosts with one of these tags.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Hosts of this class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// All hosts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub everywhere: bool,
+}
+
+impl Scope {
+    /// Whether a host with this name, class and tags is meant. Names match without case, short or full.
+    pub fn holds(&self, name: &str, class: Option<&str>, tags: &[String]) -> bool {
+        let short = |n: &str| n.split('.').next().unwrap_or(n).to_lowercase();
+        self.everywhere
+            || self.class.as_deref().is_some_and(|c| Some(c) == class)
+            || self.tags.iter().any(|t| tags.contains(t))
+            || self.hosts.iter().any(|h| h.eq_ignore_ascii_case(name) || (!h.contains('.') && short(name) == h.to_lowercase()))
+    }
+}
+
+/// Attributes that must all hold; text without case, `*` = any text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the names are the contract's")]
+pub struct Match {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original_file_name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command_line: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_image: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launch_root: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+}
+
+impl Match {
+    /// Name and wanted text of every attribute that is set.
+    pub fn attributes(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        [
+            ("sha256", &self.sha256),
+            ("signer", &self.signer),
+            ("image", &self.image),
+            ("original_file_name", &self.original_file_name),
+            ("command_line", &self.command_line),
+            ("parent_image", &self.parent_image),
+            ("launch_root", &self.launch_root),
+            ("user", &self.user),
+            ("destination", &self.destination),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| value.as_deref().map(|v| (name, v)))
+    }
+}
+
+/// A class, or one code. A class never includes its hard codes: they must be named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Cover {
+    /// One code, hard or not.
+    Code(Code),
+    /// All codes of the class that are not hard.
+    Class(Class),
+}
+
+/// What kind of entry it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryKind {
+    /// Expected behaviour.
+    #[default]
+    Allow,
+    /// Compute that somebody approved; never everywhere.
+    ApprovedCompute,
+    /// A test of the SOC's own: one host list, at most 24 h.
+    Exercise,
+}
+
+/// An allowlist entry as people write it (contract, `POST /api/v1/allowlist`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EntryBody {
+    /// Words for people.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// See [`EntryKind`].
+    #[serde(default)]
+    pub kind: EntryKind,
+    /// Two or more attributes, one of them hash or signer.
+    #[serde(rename = "match")]
+    pub matches: Match,
+    /// Which hosts.
+    pub scope: Scope,
+    /// Which evidence.
+    pub covers: Vec<Cover>,
+    /// Why.
+    pub reason: String,
+    /// Where it was decided.
+    #[serde(default)]
+    pub ticket: Option<String>,
+    /// Event time from which it counts; unbounded by default.
+    #[serde(default)]
+    pub valid_from: Option<DateTime<Utc>>,
+    /// Event time until which it counts; 90 days after creation by default.
+    #[serde(default)]
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// An entry in force, as analytics use it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Its number; shown as `AL-17`.
+    pub id: i64,
+    /// What was written.
+    pub body: EntryBody,
+    /// Event time until which it counts.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// What is wrong with a body: the field and the reason, in words for its author.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
+#[error("{field}: {reason}")]
+pub struct Invalid {
+    /// Name of the field.
+    pub field: &'static str,
+    /// What is wrong and what would be right.
+    pub reason: String,
+}
+
+fn invalid<T>(field: &'static str, reason: impl Into<String>) -> Result<T, Invalid> {
+    Err(Invalid { field, reason: reason.into() })
+}
+
+impl Scope {
+    fn check(&self) -> Result<(), Invalid> {
+        let set = [!self.hosts.is_empty(), !self.tags.is_empty(), self.class.is_some(), self.everywhere];
+        match set.iter().filter(|s| **s).count() {
+            1 => Ok(()),
+            0 => invalid("scope", "say which hosts: one of hosts, tags, class or everywhere"),
+            _ => invalid("scope", "give exactly one of hosts, tags, class or everywhere"),
+        }
+    }
+}
+
+impl EntryBody {
+    /// Checks everything that does not need the database; `now` bounds the expiry.
+    ///
+    /// # Errors
+    /// Names the first field that is wrong.
+    pub fn check(&self, now: DateTime<Utc>) -> Result<(), Invalid> {
+        let attributes: Vec<_> = self.matches.attributes().collect();
+        if attributes.len() < 2 {
+            return invalid("match", "give at least two attributes");
+        }
+        if !attributes.iter().any(|(name, _)| matches!(*name, "sha256" | "signer")) {
+            return invalid("match", "one of the attributes must be sha256 or signer: a name alone is what attackers choose");
+        }
+        if let Some((name, _)) = attributes.iter().find(|(_, value)| value.trim().trim_matches('*').is_empty()) {
+            return invalid("match", format!("`{name}` would match anything"));
+        }
+        if let Some(hash) = &self.matches.sha256
+            && (hash.len() != 64 || !hash.bytes().all(|b| b.is_ascii_hexdigit()))
+        {
+            return invalid("match", "sha256 must be 64 hex digits");
+        }
+        self.scope.check()?;
+        if self.kind == EntryKind::ApprovedCompute && self.scope.everywhere {
+            return invalid("scope", "approved compute cannot cover every host");
+        }
+        if self.covers.is_empty() {
+            return invalid("covers", "name at least one class or code");
+        }
+        if self.covers.iter().any(|c| matches!(c, Cover::Class(Class::N))) && self.matches.destination.is_none() {
+            return invalid("match", "an entry that covers N must name the destination");
+        }
+        if self.reason.trim().is_empty() {
+            return invalid("reason", "say why");
+        }
+        let expires_at = self.expires_at.unwrap_or(now);
+        if expires_at > now + chrono::TimeDelta::days(365) {
+            return invalid("expires_at", "at most 365 days from now");
+        }
+        if let Some(from) = self.valid_from
+            && from >= self.expires_at.unwrap_or(from + chrono::TimeDelta::days(90))
+        {
+            return invalid("valid_from", "must be before expires_at");
+        }
+        if self.kind == EntryKind::Exercise {
+            let bounded = self.valid_from.zip(self.expires_at).is_some_and(|(a, b)| b - a <= chrono::TimeDelta::hours(24));
+            if !bounded || self.scope.hosts.is_empty() {
+                return invalid("kind", "an exercise names its hosts, valid_from and expires_at at most 24 hours apart");
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it names evidence that is hard.
+    pub fn names_hard_code(&self) -> bool {
+        self.covers.iter().any(|c| matches!(c, Cover::Code(code) if code.is_hard()))
+    }
+}
+
+/// An approved baseline (contract, `POST /api/v1/baselines`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Baseline {
+    /// Path without case; `*` = any text.
+    pub image: String,
+    /// Class of hosts.
+    pub host_class: String,
+    /// Percent of the host, 0 to 100.
+    pub cpu_share: f64,
+    /// Why.
+    #[serde(default)]
+    pub note: Option<String>,
+}
+
+impl Baseline {
+    /// Checks the values.
+    ///
+    /// # Errors
+    /// Names the first field that is wrong.
+    pub fn check(&self) -> Result<(), Invalid> {
+        if self.image.trim().trim_matches(['*', '\\']).is_empty() {
+            return invalid("image", "name an image; `*` alone would cover everything");
+        }
+        if self.host_class.trim().is_empty() {
+            return invalid("host_class", "name a class of hosts");
+        }
+        if !(0.0..=100.0).contains(&self.cpu_share) {
+            return invalid("cpu_share", "percent of the host, 0 to 100");
+        }
+        Ok(())
+    }
+}
+
+/// A maintenance window (contract, `POST /api/v1/maintenance-windows`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Window {
+    /// Words for people.
+    pub name: String,
+    /// Which hosts.
+    pub scope: Scope,
+    /// Event time.
+    pub starts_at: DateTime<Utc>,
+    /// Event time.
+    pub ends_at: DateTime<Utc>,
+    /// RFC 5545 RRULE; not supported yet, refused if given.
+    #[serde(default)]
+    pub recurrence: Option<String>,
+    /// Only these images; `*` = any text.
+    #[serde(default)]
+    pub images: Vec<String>,
+    /// Why.
+    pub reason: String,
+}
+
+impl Window {
+    /// Checks the values.
+    ///
+    /// # Errors
+    /// Names the first field that is wrong.
+    pub fn check(&self) -> Result<(), Invalid> {
+        if self.name.trim().is_empty() {
+            return invalid("name", "give it a name");
+        }
+        self.scope.check()?;
+        if self.starts_at >= self.ends_at {
+            return invalid("ends_at", "must be after starts_at");
+        }
+        if self.images.is_empty() && self.ends_at - self.starts_at > chrono::TimeDelta::hours(12) {
+            return invalid("ends_at", "a window without images lasts at most 12 hours");
+        }
+        if self.recurrence.is_some() {
+            return invalid("recurrence", "recurring windows are not supported yet: post one window per occurrence");
+        }
+        if self.reason.trim().is_empty() {
+            return invalid("reason", "say why");
+        }
+        Ok(())
+    }
+}
+
+/// An indicator (contract, `POST /api/v1/indicators`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Indicator {
+    /// `DestinationIPList`.
+    pub list: String,
+    /// `ip`, `cidr` or `domain`.
+    pub kind: String,
+    /// `pool` (default), `proxy`, `tor`, `doh` or `sinkhole`.
+    #[serde(default)]
+    pub category: Option<String>,
+    /// Address, network or name; a name covers its subdomains.
+    pub value: String,
+    /// Only on this port.
+    #[serde(default)]
+    pub port: Option<i32>,
+    /// `low`, `medium` (default) or `high`.
+    #[serde(default)]
+    pub confidence: Option<String>,
+    /// Who says so.
+    pub source: String,
+    /// When the source first saw it.
+    #[serde(default)]
+    pub first_seen: Option<DateTime<Utc>>,
+    /// When the source last saw it; stale 180 days later.
+    #[serde(default)]
+    pub last_seen: Option<DateTime<Utc>>,
+    /// Event time until which it counts as fresh.
+    #[serde(default)]
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+impl Indicator {
+    /// Checks and normalises (lower case, no last dot).
+    ///
+    /// # Errors
+    /// Names the first field that is wrong.
+    pub fn checked(mut self) -> Result<Self, Invalid> {
+        if self.list != "DestinationIPList" {
+            return invalid("list", "the only list is DestinationIPList");
+        }
+        self.value = self.value.trim().trim_end_matches('.').to_lowercase();
+        match self.kind.as_str() {
+            "ip" if self.value.parse::<std::net::IpAddr>().is_err() => return invalid("value", "not an IP address"),
+            "cidr" if self.value.parse::<ipnet::IpNet>().is_err() => return invalid("value", "not a network like 203.0.113.0/24"),
+            "domain" if !self.value.contains('.') || self.value.contains([' ', '/', ':', '*']) => {
+                return invalid("value", "not a domain name like pool.example (its subdomains are included)");
+            }
+            "ip" | "cidr" | "domain" => {}
+            _ => return invalid("kind", "ip, cidr or domain"),
+        }
+        if !matches!(self.category.as_deref().unwrap_or("pool"), "pool" | "proxy" | "tor" | "doh" | "sinkhole") {
+            return invalid("category", "pool, proxy, tor, doh or sinkhole");
+        }
+        if !matches!(self.confidence.as_deref().unwrap_or("medium"), "low" | "medium" | "high") {
+            return invalid("confidence", "low, medium or high");
+        }
+        if self.port.is_some_and(|p| !(1..=65_535).contains(&p)) {
+            return invalid("port", "1 to 65535");
+        }
+        if self.source.trim().is_empty() {
+            return invalid("source", "say who says so");
+        }
+        Ok(self)
+    }
+}
+
+/// Text match without case; `*` in the pattern stands for any text.
+pub fn wildcard(pattern: &str, text: &str) -> bool {
+    let (pattern, text) = (pattern.trim().to_lowercase(), text.trim().to_lowercase());
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let mut last = None;
+    for part in parts {
+        if let Some(middle) = last.replace(part) {
+            let Some(at) = rest.find(middle) else { return false };
+            rest = rest.get(at + middle.len()..).unwrap_or_default();
+        }
+    }
+    last.map_or(rest.is_empty(), |end| rest.ends_with(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        for (pattern, text, want) in [
+            (r"C:\agent\_work\*", r"c:\AGENT\_work\7\tools\bldworker.exe", true),
+            ("*\\link.exe", r"C:\x\link.exe", true),
+            ("a*b*c", "aXXbYYc", true),
+            ("a*b*c", "aXXcYYb", false),
+            ("abc", "abcd", false),
+            ("ab*ba", "aba", false),
+            ("*", "", true),
+        ] {
+            assert_eq!(wildcard(pattern, text), want, "{pattern} on {text}");
+        }
+    }
+
+    #[test]
+    fn an_entry_by_name_alone_is_refused() {
+        let body: EntryBody = serde_json::from_str(
+            r#"{"match":{"image":"C:\\x.exe","user":"kim"},"scope":{"hosts":["ws-1"]},"covers":["R"],"reason":"r"}"#,
+        )
+        .unwrap();
+        assert_eq!(body.check(DateTime::UNIX_EPOCH).unwrap_err().field, "match");
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_by_name() {
+        let err = serde_json::from_str::<Indicator>(r#"{"list":"DestinationIPList","kind":"ip","value":"1.2.3.4","source":"x","id":7}"#);
+        assert!(err.unwrap_err().to_string().contains("unknown field `id`"));
+    }
+}

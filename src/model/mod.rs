@@ -1,0 +1,13 @@
+//! Every value that crosses a folder line: identifiers, events and their facts, evidence codes, detections, exceptions.
+//!
+//! No SQL statements, no HTTP, no clock. Parsing happens here once; everything behind trusts the types.
+
+pub mod code;
+pub mod detection;
+pub mod event;
+pub mod exceptions;
+pub mod fact;
+pub mod group;
+pub mod ids;
+pub mod names;
+pub mod permission;

@@ -1,0 +1,132 @@
+//! Tables of names that detection compares with: system binaries and their folders, code hosts, miners, well-known folders.
+//!
+//! Source: detection design, sections 2, 3 and 5 (settings `Image`, `ExecutableNamePatterns`, `CodeHosts`, `UserWritablePaths`);
+//! file names and folders are those of Windows 10 22H2 and Server 2022.
+
+use crate::model::group::{base_name, comparable_path, folder};
+use regex::Regex;
+use std::sync::LazyLock;
+
+/// Binaries of Windows that attackers imitate. All belong below the Windows folder.
+pub const SYSTEM_NAMES: &[&str] = &[
+    "svchost.exe", "lsass.exe", "csrss.exe", "smss.exe", "wininit.exe", "winlogon.exe", "services.exe", "explorer.exe",
+    "taskhostw.exe", "taskhost.exe", "taskeng.exe", "dllhost.exe", "conhost.exe", "dwm.exe", "spoolsv.exe", "sihost.exe",
+    "runtimebroker.exe", "searchindexer.exe", "searchprotocolhost.exe", "searchfilterhost.exe", "audiodg.exe", "fontdrvhost.exe",
+    "ctfmon.exe", "userinit.exe", "rundll32.exe", "regsvr32.exe", "wmiprvse.exe", "scrcons.exe", "wudfhost.exe", "msdtc.exe",
+    "lsaiso.exe", "trustedinstaller.exe", "tiworker.exe", "wuauclt.exe", "usoclient.exe", "wermgr.exe", "werfault.exe",
+    "smartscreen.exe", "securityhealthservice.exe", "compattelrunner.exe", "backgroundtaskhost.exe", "vmcompute.exe", "vmwp.exe",
+    "wsmprovhost.exe", "cmd.exe", "powershell.exe", "wscript.exe", "cscript.exe", "mshta.exe", "schtasks.exe", "certutil.exe",
+    "bitsadmin.exe", "msiexec.exe", "taskmgr.exe", "regedit.exe", "notepad.exe", "logonui.exe", "lsm.exe", "dashost.exe",
+    "sppsvc.exe", "systemsettings.exe", "applicationframehost.exe",
+];
+
+const SYSTEM_FOLDERS: &[&str] = &[
+    "\\windows\\system32", "\\windows\\syswow64", "\\windows\\winsxs", "\\windows\\servicing", "\\$windows.~bt",
+    "\\windows\\softwaredistribution", "\\windows\\systemtemp", "\\windows\\uus", "\\windows.old",
+    "\\programdata\\docker\\windowsfilter", "\\programdata\\microsoft\\windows\\containers",
+];
+
+/// Whether a comparable path lies in a folder where Windows keeps its own binaries.
+pub fn in_system_folder(path: &str) -> bool {
+    let dir = folder(path);
+    let dir = dir.get(2..).filter(|_| dir.get(1..2) == Some(":")).unwrap_or(dir);
+    let dir = match dir.strip_prefix("\\device\\harddiskvolume") {
+        Some(rest) => rest.find('\\').and_then(|n| rest.get(n..)).unwrap_or(""),
+        None => dir,
+    };
+    SYSTEM_FOLDERS.iter().any(|f| dir.strip_prefix(f).is_some_and(|rest| rest.is_empty() || rest.starts_with('\\')))
+        || (base_name(path) == "explorer.exe" || base_name(path) == "regedit.exe" || base_name(path) == "notepad.exe")
+            && (dir == "\\windows")
+}
+
+/// Whether the base name is that of a system binary.
+pub fn is_system_name(path: &str) -> bool {
+    let path = comparable_path(path);
+    SYSTEM_NAMES.contains(&base_name(&path))
+}
+
+/// A system name outside its allowed folders.
+pub fn is_misplaced_system_name(path: &str) -> bool {
+    let path = comparable_path(path);
+    // A bare name says nothing about the folder.
+    path.contains('\\') && SYSTEM_NAMES.contains(&base_name(&path)) && !in_system_folder(&path)
+}
+
+const CODE_HOSTS: &[&str] = &[
+    "powershell.exe", "powershell_ise.exe", "cmd.exe", "wscript.exe", "cscript.exe", "mshta.exe", "rundll32.exe", "regsvr32.exe",
+    "dllhost.exe", "svchost.exe", "msbuild.exe", "installutil.exe", "regasm.exe", "regsvcs.exe", "vbc.exe", "addinprocess.exe",
+    "notepad.exe", "nslookup.exe", "tracert.exe", "wuapp.exe", "explorer.exe",
+];
+const CODE_HOSTS_ANYWHERE: &[&str] = &["pwsh.exe", "node.exe", "python.exe", "pythonw.exe", "java.exe", "javaw.exe", "msbuild.exe"];
+
+/// Programs that run other people's code. System names count only in their proper place.
+pub fn is_code_host(path: &str) -> bool {
+    let path = comparable_path(path);
+    let name = base_name(&path);
+    CODE_HOSTS_ANYWHERE.contains(&name)
+        || CODE_HOSTS.contains(&name)
+            && (in_system_folder(&path) || folder(&path).contains("\\windows\\microsoft.net\\framework") || !path.contains('\\'))
+}
+
+static MINER: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r"(?ix)^(?: xmrig | xmr-stak | cpuminer | minerd | ccminer | cgminer | bfgminer | sgminer | ethminer | phoenixminer | nbminer
+          | t-rex | lolminer | gminer | teamredminer | srbminer | nanominer | bzminer | rigel | wildrig | claymore | nheqminer
+          | nicehash | minergate )(?:[-_. ]?(?:[0-9][\w.]*|cuda|amd|nvidia|notls|mo|multi|proxy|miner|cli|gui|opt|avx2?|sse2|x64|x86|win64|quick\ ?miner))*(?:\.exe)?$",
+    )
+    .expect("a constant pattern")
+});
+
+/// Whole base name or product of a mining program (`ExecutableNamePatterns`).
+pub fn is_miner_name(name: &str) -> bool {
+    let name = base_name(name.trim());
+    !name.is_empty() && (MINER.is_match(name) || name.split(' ').next().is_some_and(|first| first != name && first.len() > 4 && MINER.is_match(first) && name.to_lowercase().contains("miner")))
+}
+
+const USER_WRITABLE: &[&str] = &[
+    "\\users\\", "\\programdata\\", "\\windows\\temp\\", "\\windows\\fonts\\", "\\windows\\tasks\\", "\\windows\\debug\\",
+    "\\windows\\tracing\\", "\\windows\\system32\\tasks\\", "\\windows\\system32\\spool\\drivers\\color\\", "\\perflogs\\",
+    "\\$recycle.bin\\", "\\inetpub\\temp\\", "\\temp\\",
+];
+
+/// Folders where ordinary users may write (`UserWritablePaths`).
+pub fn is_user_writable(path: &str) -> bool {
+    let path = comparable_path(path);
+    let rest = path.get(2..).filter(|_| path.get(1..2) == Some(":")).unwrap_or(&path);
+    USER_WRITABLE.iter().any(|f| rest.starts_with(f))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn miners_are_known_by_their_whole_name_with_a_suffix() {
+        for name in ["xmrig.exe", "XMRig", "xmrig-notls.exe", "t-rex.exe", "lolMiner.exe", "SRBMiner-MULTI.exe", "XMRig miner", r"C:\x\nbminer.exe"] {
+            assert!(is_miner_name(name), "{name}");
+        }
+        for name in ["rigel-report-viewer", "trex.exe", "claymorean.exe", "examiner.exe", "minerva.exe", "nicehashing notes.txt", ""] {
+            assert!(!is_miner_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn system_names_belong_below_windows() {
+        for path in [r"C:\Windows\System32\svchost.exe", r"C:\Windows\explorer.exe", r"\Device\HarddiskVolume4\Windows\System32\svchost.exe",
+            r"C:\Windows\WinSxS\amd64_x\TiWorker.exe", "svchost.exe", r"C:\Windows\System32\wbem\WmiPrvSE.exe"] {
+            assert!(!is_misplaced_system_name(path), "{path}");
+        }
+        for path in [r"C:\ProgramData\Microsoft\svchost.exe", r"C:\Windows\svchost.exe", r"C:\Windows\System32x\lsass.exe", r"C:\Users\a\explorer.exe"] {
+            assert!(is_misplaced_system_name(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn writable_folders_are_those_of_users() {
+        assert!(is_user_writable(r"C:\Users\Public\m.exe"));
+        assert!(is_user_writable(r"C:\Windows\Temp\k.exe"));
+        assert!(is_user_writable(r"D:\Temp\k.exe"));
+        assert!(!is_user_writable(r"C:\Program Files\Temp\k.exe"));
+        assert!(!is_user_writable(r"C:\agent2\bin\x.exe"));
+    }
+}
