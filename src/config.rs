@@ -2,4 +2,7 @@
 
 /// Settings of one process.
 #[derive(Debug, Clone, Default)]
-pub struct Settings {}
+pub struct Settings {
+    /// Address under which people open the pages, e.g. `https://coalface.corp.example`.
+    pub public_url: Option<String>,
+}
