@@ -11,3 +11,4 @@ pub mod group;
 pub mod ids;
 pub mod names;
 pub mod permission;
+pub mod preview;
