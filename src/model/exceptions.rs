@@ -41,6 +41,18 @@ impl Scope {
     }
 }
 
+impl fmt::Display for Scope {
+    /// `everywhere`, `class:server`, `tag:build`, `ws-1, ws-2`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.class {
+            _ if self.everywhere => f.write_str("everywhere"),
+            Some(class) => write!(f, "class:{class}"),
+            None if self.hosts.is_empty() => write!(f, "tag:{}", self.tags.join(", tag:")),
+            None => f.write_str(&self.hosts.join(", ")),
+        }
+    }
+}
+
 /// Attributes that must all hold; text without case, `*` = any text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields)]
@@ -527,6 +539,61 @@ impl Indicator {
         }
         Ok(self)
     }
+}
+
+/// What people say of a host (contract, `POST /api/v1/hosts`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostBody {
+    /// Computer name, short or full.
+    pub name: String,
+    /// 1 crown jewel to 4 lab.
+    #[serde(default)]
+    pub tier: Option<i16>,
+    /// Class for baselines and scopes.
+    #[serde(default)]
+    pub class: Option<String>,
+    /// What it does.
+    #[serde(default)]
+    pub role: Option<String>,
+    /// Labels.
+    #[serde(default)]
+    pub tags: Option<Vec<String>>,
+}
+
+impl HostBody {
+    /// Checks the values.
+    ///
+    /// # Errors
+    /// Names the first field that is wrong.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let name = self.name.trim();
+        if name.is_empty() || name.len() > 253 || name.chars().any(|c| c.is_whitespace() || c.is_control() || c == '/') {
+            return invalid("name", "a computer name of at most 253 characters, without spaces");
+        }
+        if self.tier.is_some_and(|t| !(1..=4).contains(&t)) {
+            return invalid("tier", "1 (crown jewel) to 4 (lab)");
+        }
+        if self.tags.iter().flatten().any(|t| t.trim().is_empty()) {
+            return invalid("tags", "a tag is not empty");
+        }
+        Ok(())
+    }
+}
+
+/// A body with some top-level fields replaced (RFC 7396, one level deep); `null` takes an optional field away.
+///
+/// # Errors
+/// Names an unknown field, or one with the wrong type.
+pub fn amended<T: Serialize + serde::de::DeserializeOwned>(
+    body: &T,
+    patch: serde_json::Map<String, serde_json::Value>,
+) -> serde_json::Result<T> {
+    let mut whole = serde_json::to_value(body)?;
+    if let Some(fields) = whole.as_object_mut() {
+        fields.extend(patch);
+    }
+    serde_json::from_value(whole)
 }
 
 /// Text match without case; `*` in the pattern stands for any text.
