@@ -119,6 +119,8 @@ pub struct Upserted {
 /// Says what a host is, also before it was ever seen. What the body leaves out stays as it is.
 pub async fn upsert(conn: &mut PgConnection, body: &HostBody, by: &Actor, now: DateTime<Utc>) -> anyhow::Result<Upserted> {
     let name = body.name.trim().to_lowercase();
+    // The lock of `intake::directory`: two names of one machine must not become two hosts.
+    sqlx::query!("select pg_advisory_xact_lock(hashtext('coalface.directory'))").execute(&mut *conn).await?;
     let known = find(conn, &name).await?;
     let created = known.is_none();
     let host = match known {
@@ -165,24 +167,10 @@ pub async fn describe(conn: &mut PgConnection, before: &Host, body: HostBody, by
     write(conn, before, Host { tier, class, role, tags: tags.unwrap_or_default(), ..before.clone() }, by, now).await
 }
 
-/// Takes back everything people said of a host. A host that was never seen goes altogether.
+/// Takes back everything people said of a host. The row stays: its events point at it.
 pub async fn forget(conn: &mut PgConnection, before: &Host, by: &Actor, now: DateTime<Utc>) -> anyhow::Result<()> {
     let after = Host { tier: None, role: None, class: None, tags: Vec::new(), ..before.clone() };
-    write(conn, before, after, by, now).await?;
-    if before.first_seen.is_none() {
-        let gone = sqlx::query!(
-            "delete from host_alias where host_id = $1 and not exists (select from mark where host_id = $1)
-             and not exists (select from address_sighting where host_id = $1)
-             and not exists (select from host_bucket where host_id = $1)",
-            before.id.0
-        )
-        .execute(&mut *conn)
-        .await?;
-        if gone.rows_affected() > 0 {
-            sqlx::query!("delete from host where host_id = $1", before.id.0).execute(conn).await?;
-        }
-    }
-    Ok(())
+    write(conn, before, after, by, now).await.map(drop)
 }
 
 async fn write(conn: &mut PgConnection, before: &Host, after: Host, by: &Actor, now: DateTime<Utc>) -> anyhow::Result<Host> {
