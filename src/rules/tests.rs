@@ -126,3 +126,36 @@ fn the_shipped_directory_passes_its_own_check() {
     assert!(report.is_ok(), "{report}");
     assert!(!check(Path::new("/nonexistent")).is_ok());
 }
+
+/// The text with what stands between two markers replaced.
+fn with_section(manual: &str, marker: &str, table: &str) -> String {
+    let (before, rest) = manual.split_once(&format!("<!-- {marker} -->\n")).unwrap();
+    let (_, after) = rest.split_once(&format!("<!-- end of {marker} -->")).unwrap();
+    format!("{before}<!-- {marker} -->\n{table}<!-- end of {marker} -->{after}")
+}
+
+#[test]
+fn the_manual_says_what_the_code_says() {
+    use std::fmt::Write as _;
+    let mut codes = String::from("| code | class | points | force | replaced by | technique | meaning |\n|---|---|--:|---|---|---|---|\n");
+    for code in Code::ALL {
+        let entry = code.entry();
+        let (class, points, force) = (entry.class.title(), entry.points, entry.force.as_str());
+        let over = entry.replaced_by.join(", ");
+        let technique = entry.technique.unwrap_or_default();
+        writeln!(codes, "| {code} | {class} | {points} | {force} | {over} | {technique} | {} |", entry.says).unwrap();
+    }
+    let mut rules = String::from("| rule | code | points | force | file |\n|---|---|--:|---|---|\n");
+    for info in shipped().rules() {
+        let Ok(Evidence { code, points, force, .. }) = &info.evidence else { panic!("{} is shipped and idle", info.file) };
+        let file = if info.file.starts_with("rules/") { format!("`{}`", info.file) } else { String::new() };
+        writeln!(rules, "| {} | {code} | {points} | {} | {file} |", info.title, force.as_str()).unwrap();
+    }
+    let manual = include_str!("../../docs/DETECTION.md");
+    let due = with_section(&with_section(manual, "catalogue", &codes), "rules", &rules);
+    if manual != due {
+        let renewed = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/DETECTION.md");
+        fs::write(&renewed, due).unwrap();
+        panic!("docs/DETECTION.md is out of date: replace it by {}", renewed.display());
+    }
+}
