@@ -10,6 +10,7 @@ use crate::{
     config::{self, Part, Settings},
     database::{self, Database},
     embedded::Claim,
+    rules,
     store::{
         self,
         audit::{self, Actor},
@@ -20,8 +21,8 @@ use crate::{
 use anyhow::Context;
 use chrono::TimeDelta;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use sqlx::{ConnectOptions, Connection, PgConnection};
-use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use sqlx::{ConnectOptions, PgConnection};
+use std::{ffi::OsString, io::Write, path::{Path, PathBuf}, process::ExitCode, sync::Arc, time::Duration};
 
 /// Triage dashboard for compute hijacking on Windows fleets (MITRE ATT&CK analytics AN0741 and AN1489)
 #[derive(Debug, Parser)]
@@ -197,13 +198,19 @@ async fn import(settings: Settings, paths: Vec<PathBuf>) -> anyhow::Result<ExitC
     let database = Database::open(&settings, Claim::Visit).await?;
     let read = async {
         let app = app::start(settings, &database).await?;
-        let read = crate::import::run(app.clone(), paths).await;
+        let read = app::scaffold::import(app.clone(), paths).await;
         app.end().await;
         read
     }
     .await;
     database.close().await?;
     read
+}
+
+fn check_rules(dir: &Path) -> anyhow::Result<ExitCode> {
+    let report = rules::check::check(dir);
+    say(&report)?;
+    Ok(if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn verify(settings: &Settings) -> anyhow::Result<ExitCode> {
