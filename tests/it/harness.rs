@@ -26,7 +26,7 @@ use coalface::{
         accounts::{self, Password},
         sessions, tokens,
     },
-    time::{Clock, Fixed},
+    time::Fixed,
 };
 use http_body_util::BodyExt;
 use serde_json::Value;
