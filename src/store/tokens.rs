@@ -126,6 +126,89 @@ pub async fn authenticate(conn: &mut PgConnection, presented: &str, now: DateTim
     }))
 }
 
+/// A token to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct New<'a> {
+    /// Words for people; once only.
+    pub name: &'a str,
+    /// What it is for.
+    pub scopes: &'a [Scope],
+    /// Account name, or `console:NAME`.
+    pub owner: &'a str,
+    /// Ingest: the only host it may speak for, and the host of events that name none.
+    pub host: Option<&'a str>,
+    /// Wall clock.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// Makes a token and answers its text, which is kept nowhere; `None` when the name is taken.
+pub async fn create(conn: &mut PgConnection, new: &New<'_>, now: DateTime<Utc>) -> sqlx::Result<Option<String>> {
+    let text = mint(new.scopes);
+    let scopes: Vec<String> = new.scopes.iter().map(|s| s.as_str().to_owned()).collect();
+    let host = new.host.map(str::to_lowercase);
+    let made = sqlx::query_scalar!(
+        "insert into api_token (token_hash, prefix, name, scopes, owner, allowed_hosts, default_host, created_at, expires_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (name) do nothing returning token_id",
+        digest(&text),
+        text.get(..8),
+        new.name,
+        &scopes,
+        new.owner,
+        &host.iter().cloned().collect::<Vec<_>>(),
+        host,
+        now,
+        new.expires_at
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(made.map(|_| text))
+}
+
+/// A token as people see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Words for people.
+    pub name: String,
+    /// First characters of its text.
+    pub prefix: String,
+    /// What it is for.
+    pub scopes: Vec<String>,
+    /// Account name, or `console:NAME`.
+    pub owner: String,
+    /// The only hosts it may speak for; empty = any.
+    pub allowed_hosts: Vec<String>,
+    /// Wall clock.
+    pub created_at: DateTime<Utc>,
+    /// Wall clock.
+    pub expires_at: DateTime<Utc>,
+    /// Wall clock.
+    pub revoked_at: Option<DateTime<Utc>>,
+    /// Wall clock, to the minute.
+    pub last_used: Option<DateTime<Utc>>,
+}
+
+/// All tokens by name, those that no longer count included.
+pub async fn list(conn: &mut PgConnection) -> sqlx::Result<Vec<Listed>> {
+    sqlx::query_as!(
+        Listed,
+        "select name, prefix, scopes, owner, allowed_hosts, created_at, expires_at, revoked_at, last_used from api_token order by name"
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Ends a token everywhere; `false` when none of that name counts.
+pub async fn revoke(conn: &mut PgConnection, name: &str, now: DateTime<Utc>) -> sqlx::Result<bool> {
+    let done = sqlx::query!(
+        "update api_token set revoked_at = $2 where name = $1 and revoked_at is null and expires_at > $2",
+        name,
+        now
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
