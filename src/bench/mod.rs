@@ -126,7 +126,7 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
         .context("making a folder for the temporary database")?
     };
     let mut report = Report { at: begin.to_rfc3339(), quick: options.quick, machine: serde_json::Value::Null, sender_cpu: 0.0, figures: Vec::new() };
-    let client = Client::builder().timeout(Duration::from_secs(60)).pool_max_idle_per_host(32).build().context("making an HTTP client")?;
+    let client = Client::builder().no_proxy().timeout(Duration::from_secs(60)).pool_max_idle_per_host(32).build().context("making an HTTP client")?;
     let server = start(&scratch.path().join("data"), &client, &Plan::of(&options), &mut report).await?;
     let measured = measure(&server, &client, &Plan::of(&options), &mut report).await;
     // Whatever happened, the database must not outlive the benchmark.

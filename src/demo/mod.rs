@@ -171,7 +171,7 @@ async fn send(client: &Client, ingest_url: &str, token: &str, batch: Batch) -> a
 /// # Errors
 /// The server cannot be reached, refuses the token, or stays busy.
 pub async fn post(ingest_url: &str, token: &str, now: DateTime<Utc>, seed: u64) -> anyhow::Result<Posted> {
-    let client = Client::builder().timeout(Duration::from_secs(60)).build().context("making an HTTP client")?;
+    let client = Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().context("making an HTTP client")?;
     let (sender, receiver) = mpsc::channel(2 * CONNECTIONS);
     let generator = task::spawn_blocking(move || batches(now, seed, &sender));
     let style = ProgressStyle::with_template("{spinner} {human_pos} events posted ({per_sec})").context("progress style")?;
