@@ -79,6 +79,8 @@ pub enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// Measure this program on this machine, on a database of its own, and print a table
+    Bench(crate::bench::Options),
 }
 
 /// What can be asked about rules.
@@ -134,6 +136,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Audit(Audit::Verify) => return verify(&settings).await,
         Command::Doctor => return doctor::run(&settings).await,
         Command::Demo { once } => demo::run(settings, once).await?,
+        Command::Bench(options) => say(crate::bench::run(options).await?)?,
     }
     Ok(ExitCode::SUCCESS)
 }
