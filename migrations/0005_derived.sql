@@ -120,3 +120,14 @@ create table fleet_sighting (
   primary key (kind, value, day, host_id)
 );
 create index on fleet_sighting (kind, day);
+
+-- which name led to an address, by host (or sensor address) and time
+create table dns_answer (
+  host_id bigint not null,
+  address inet not null,
+  answered_at timestamptz not null,
+  name text not null,
+  process_id bigint,
+  primary key (host_id, address, answered_at, name)
+);
+create index on process (host_id, parent_pid, started_at) where parent_guid is null and parent_pid is not null;

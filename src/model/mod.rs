@@ -10,4 +10,5 @@ pub mod fact;
 pub mod group;
 pub mod ids;
 pub mod names;
+pub mod networks;
 pub mod permission;

@@ -1,1 +1,3 @@
-//! To come.
+//! All SQL of the tables, a file per family; free functions on `&mut PgConnection`, so that they compose in a transaction.
+
+pub mod evidence;

@@ -1,1 +1,3 @@
-//! To come.
+//! The worker.
+mod derive;
+mod spans;
