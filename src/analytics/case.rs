@@ -215,15 +215,25 @@ pub struct Written {
     pub event: EventRef,
 }
 
-/// What the fleet knows of one destination or image.
+/// How common a destination, image or signer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Common {
+    /// At most 3 hosts or 2 % of the active ones.
+    #[default]
+    Rare,
+    /// Between.
+    Some,
+    /// Half of a fleet of 20 or more hosts.
+    Prevalent,
+}
+
+/// What the fleet knows of one thing on the day of the case.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Prevalence {
     /// Hosts that had it in the 30 days.
     pub hosts: i64,
-    /// First day it was seen anywhere, as days before the day asked about.
-    pub age_days: i64,
-    /// First seen within the fleet's first day.
-    pub since_start: bool,
+    /// Coarse.
+    pub common: Common,
 }
 
 /// Fleet facts for the days of the case.
@@ -235,34 +245,29 @@ pub struct Fleet {
     pub destinations: HashMap<String, Prevalence>,
     /// By hash.
     pub images: HashMap<String, Prevalence>,
-    /// Hosts by valid signer.
-    pub signers: HashMap<String, i64>,
+    /// By valid signer.
+    pub signers: HashMap<String, Prevalence>,
 }
 
 impl Fleet {
-    /// At most 3 hosts or 2 % of the active ones, and not well-known.
+    /// Few hosts have it, and it is not well-known.
     pub fn is_rare(&self, destination: &str) -> bool {
-        let hosts = self.destinations.get(destination).map_or(0, |p| p.hosts);
-        hosts <= self.rare_limit() && !crate::model::networks::is_well_known(destination)
+        self.destinations.get(destination).is_none_or(|p| p.common == Common::Rare) && !crate::model::networks::is_well_known(destination)
     }
 
     /// As for destinations.
     pub fn is_rare_image(&self, sha256: &str) -> bool {
-        self.images.get(sha256).is_none_or(|p| p.hosts <= self.rare_limit())
+        self.images.get(sha256).is_none_or(|p| p.common == Common::Rare)
     }
 
-    fn rare_limit(&self) -> i64 {
-        3.max((self.active * 2 + 99) / 100)
-    }
-
-    /// Well-known, or half of a fleet of 20 or more hosts has it and has had it for a week (waived on the fleet's first day).
+    /// Well-known, or half of the fleet has it.
     pub fn is_prevalent(&self, destination: &str) -> bool {
-        crate::model::networks::is_well_known(destination)
-            || self.active >= 20
-                && self
-                    .destinations
-                    .get(destination)
-                    .is_some_and(|p| p.hosts * 2 >= self.active && (p.age_days >= 7 || p.since_start))
+        self.destinations.get(destination).is_some_and(|p| p.common == Common::Prevalent) || crate::model::networks::is_well_known(destination)
+    }
+
+    /// A signer on at least a tenth of the active hosts.
+    pub fn is_common_signer(&self, signer: &str) -> bool {
+        self.signers.get(signer).is_some_and(|p| p.hosts * 10 >= self.active.max(1))
     }
 }
 

@@ -3,6 +3,7 @@
 //! No SQL statements, no HTTP, no clock. Parsing happens here once; everything behind trusts the types.
 
 pub mod code;
+pub mod coverage;
 pub mod detection;
 pub mod event;
 pub mod exceptions;
@@ -12,3 +13,4 @@ pub mod ids;
 pub mod names;
 pub mod networks;
 pub mod permission;
+pub mod preview;

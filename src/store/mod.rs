@@ -1,3 +1,21 @@
 //! All SQL of the tables, a file per family; free functions on `&mut PgConnection`, so that they compose in a transaction.
 
+pub mod accounts;
+pub mod allowlist;
+pub mod audit;
+pub mod baselines;
+pub mod coverage;
+pub mod detections;
 pub mod evidence;
+pub mod fleet;
+pub mod hosts;
+pub mod indicators;
+pub mod lineage;
+pub mod maintenance;
+pub mod marks;
+pub mod prevalence;
+pub mod record;
+pub mod sessions;
+pub mod status;
+pub mod tokens;
+pub mod triage;

@@ -43,8 +43,8 @@ impl Spans {
         self.widened(TimeDelta::zero(), TimeDelta::zero())
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.values().all(Vec::is_empty)
+    pub(super) fn iter(&self) -> impl Iterator<Item = (HostId, &[Span])> {
+        self.0.iter().map(|(host, spans)| (*host, spans.as_slice()))
     }
 
     pub(super) fn hosts(&self) -> Vec<i64> {
@@ -53,10 +53,6 @@ impl Spans {
 
     pub(super) fn holds(&self, host: HostId, at: DateTime<Utc>) -> bool {
         self.0.get(&host).is_some_and(|spans| spans.iter().any(|s| s.since() <= at && at < s.until()))
-    }
-
-    pub(super) fn overlaps(&self, host: HostId, span: &Span) -> bool {
-        self.0.get(&host).is_some_and(|spans| spans.iter().any(|s| s.overlaps(span)))
     }
 
     pub(super) fn arrays(&self) -> Arrays {

@@ -72,9 +72,8 @@ fn canonical(case: &Case, process: &Instance, context: &[Item], out: &mut Vec<It
     if tampered(Code::MTamper) {
         return;
     }
-    let common = |signer: &str| case.fleet.signers.get(signer).is_some_and(|n| n * 10 >= case.fleet.active.max(1));
     let good = match (process.signature.as_deref(), process.signer.as_deref()) {
-        (Some("valid"), Some(signer)) => signer.to_lowercase().starts_with("microsoft") || common(signer),
+        (Some("valid"), Some(signer)) => signer.to_lowercase().starts_with("microsoft") || case.fleet.is_common_signer(signer),
         // Not every agent reports signatures; Windows' own folders are not writable for users.
         (None, _) => windows && process.company.as_deref().is_none_or(|c| c.to_lowercase().contains("microsoft")),
         _ => false,

@@ -64,6 +64,13 @@ pub(in crate::worker) struct Flow {
     pub(in crate::worker) event: (DateTime<Utc>, EventId),
 }
 
+impl Flow {
+    /// Whether the host itself went out to the world.
+    pub(in crate::worker) fn is_outbound_external(&self) -> bool {
+        self.external && self.direction.as_deref() != Some("inbound") && !self.destination.is_empty()
+    }
+}
+
 /// Derives the flows that start in the spans; answers them all, and the stretches they cover.
 pub(in crate::worker) async fn derive(db: &mut PgConnection, spans: &Spans) -> anyhow::Result<(Vec<Flow>, Spans)> {
     answers(db, spans).await?;

@@ -214,6 +214,13 @@ impl Indicators {
         by_name.chain(by_address).chain(by_network).filter(|l| l.port.is_none() || l.port == port).collect()
     }
 
+    /// Category of the indicator that means this far end, a fresh one first, and whether it is fresh at that time.
+    pub(super) fn category(&self, name: Option<&str>, ip: Option<IpAddr>, port: Option<i32>, at: DateTime<Utc>) -> Option<(String, bool)> {
+        let all = self.of(name, ip, port);
+        let best = all.iter().find(|l| l.is_fresh(at)).or(all.first())?;
+        Some((best.category.clone(), best.is_fresh(at)))
+    }
+
     /// Whether answers with this address are no contact.
     fn is_sinkhole(&self, ip: IpAddr) -> bool {
         ip.is_unspecified() || ip.is_loopback() || self.of(None, Some(ip), None).iter().any(|l| l.category == "sinkhole")

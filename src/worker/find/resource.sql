@@ -61,7 +61,7 @@ run as (
     (array_agg(process_id order by share desc, bucket))[1] as process_id
   from island group by host_id, group_key, n
 ),
-trailing as (
+last_hour as (
   -- flat: an hour with at least ten valid buckets, cores at least 0.8, even between and within buckets
   select host_id, group_key, bucket, process_id, count(*) over w as n, avg(cores) over w as cores, avg(share) over w as share,
     stddev_pop(share) over w / nullif(avg(share) over w, 0) as variation,
@@ -71,7 +71,7 @@ trailing as (
 ),
 flat_hour as (
   select host_id, group_key, bucket - interval '55 minutes' as since, bucket + interval '5 minutes' as until, cores, share, variation, process_id
-  from trailing where n >= 10 and coalesce(cores >= 0.8, share >= 10) and variation <= 0.15 and coalesce(evenness >= 0.8, true)
+  from last_hour where n >= 10 and coalesce(cores >= 0.8, share >= 10) and variation <= 0.15 and coalesce(evenness >= 0.8, true)
 ),
 flat as (
   select host_id, group_key, min(since) as since, max(until) as until, min(until) as known_at, avg(cores) as cores, avg(share) as share,
