@@ -137,15 +137,14 @@ fn one_edit(a: &[char], b: &str) -> bool {
     let head = a.iter().zip(&b).take_while(|(x, y)| x == y).count();
     let tail = a[head..].iter().rev().zip(b[head..].iter().rev()).take_while(|(x, y)| x == y).count();
     match (&a[head..a.len() - tail], &b[head..b.len() - tail]) {
-        ([_], [_]) | ([_], []) | ([], [_]) => true,
-        ([x, y], [v, w]) => x == w && y == v,
+        ([_], [_] | []) | ([], [_]) => true,
+        ([a1, a2], [b1, b2]) => a1 == b2 && a2 == b1,
         _ => false,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
 
     fn one_edit(a: &str, b: &str) -> bool {
