@@ -493,6 +493,33 @@ async fn every_route_wants_its_scope() {
     assert!(api().count() > 30);
 }
 
+#[tokio::test]
+async fn the_description_names_every_route_its_scope_and_no_other() {
+    let site = Site::new().await;
+    let read = site.token("console:read", Scope::Read).await;
+    let document = site.ok(&read, "GET", "/api/v1/openapi.json", None, StatusCode::OK).await;
+    let mut described = Vec::new();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            described.push((method.clone(), path.clone(), operation["security"][0]["token"][0].as_str().unwrap().to_owned()));
+        }
+    }
+    let mut routes = Vec::new();
+    for route in coalface::http::TABLES.iter().flat_map(|t| t.iter()).filter(|r| r.path.starts_with("/api/v1/")) {
+        let coalface::http::auth::Needs::May(permission) = route.needs else { panic!("{}: nobody is asked", route.path) };
+        let scope = [Scope::Read, Scope::Triage, Scope::Admin].into_iter().find(|s| s.may(permission)).unwrap();
+        routes.push((route.method.to_owned(), route.path.to_owned(), scope.as_str().to_owned()));
+    }
+    described.sort();
+    routes.sort();
+    assert_eq!(described, routes);
+    // Every schema that is named is there.
+    let text = document.to_string();
+    for name in text.split("#/components/schemas/").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+        assert!(document["components"]["schemas"][name].is_object(), "{name}");
+    }
+}
+
 /// A body as a whole is what makes two entries equal.
 #[test]
 fn a_body_reads_as_it_was_written() {
