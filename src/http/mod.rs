@@ -19,6 +19,7 @@ mod detections_api;
 mod hosts_api;
 mod indicators;
 mod maintenance;
+mod openapi;
 mod processes_api;
 mod status_api;
 
@@ -94,6 +95,7 @@ pub const TABLES: &[&[Route]] = &[
     hosts_api::ROUTES,
     indicators::ROUTES,
     maintenance::ROUTES,
+    openapi::ROUTES,
     processes_api::ROUTES,
     status_api::ROUTES,
     // further features: their `ROUTES` here ..
@@ -116,6 +118,7 @@ pub fn browser(app: Arc<App>) -> Router {
         .merge(hosts_api::routes())
         .merge(indicators::routes())
         .merge(maintenance::routes())
+        .merge(openapi::routes())
         .merge(processes_api::routes())
         .merge(status_api::routes())
         // .. and their `routes()` here
