@@ -1,5 +1,7 @@
 //! The line from records to COMMIT, used by `http::ingest` and `import`: decode, identify, evaluate rules, write as a group.
 
+pub mod split;
+
 use crate::{
     model::event::{Event, RawRecord, Reject},
     rules::{Hit, Ruleset},
