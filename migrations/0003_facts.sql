@@ -356,3 +356,9 @@ create table rule_hit (
   primary key (host_id, occurred_at, event_id, rule_id)
 ) partition by range (occurred_at);
 create table rule_hit_default partition of rule_hit default;
+
+-- an event without a time of its own keeps the arrival of its first copy
+create table undated (
+  event_id uuid primary key,
+  occurred_at timestamptz not null
+);

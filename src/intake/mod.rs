@@ -1,13 +1,29 @@
 //! The line from records to COMMIT, used by `http::ingest` and `import`: decode, identify, evaluate rules, write as a group.
+//!
+//! [`prepare`] is CPU work on one request; [`Writer`] merges requests into transactions. Nothing is acknowledged before COMMIT.
+#![warn(clippy::indexing_slicing, clippy::string_slice, clippy::arithmetic_side_effects, clippy::expect_used, clippy::panic)]
+
+mod directory;
+mod segment;
+mod stage;
+mod writer;
+
+pub use segment::unpack;
+pub use writer::Writer;
 
 pub mod split;
 
 use crate::{
-    model::event::{Event, RawRecord, Reject},
+    model::{
+        event::{Event, HostKey, RawRecord, Reject, TimeQuality},
+        fact::CopyText,
+        ids::{EventId, ProcessGuid},
+    },
     rules::{Hit, Ruleset},
+    sources,
 };
 use chrono::{DateTime, Utc};
-use std::sync::Arc;
+use std::net::IpAddr;
 
 /// Where a batch came from, for segments and quarantine.
 #[derive(Debug, Clone, Default)]
@@ -20,13 +36,38 @@ pub struct Origin {
     pub request_id: String,
 }
 
+/// An event ready to be written: its key and its row, rendered once.
+#[derive(Debug)]
+pub struct Identified {
+    /// Identity by content.
+    pub id: EventId,
+    /// Time in the key; `None` = undated, takes the arrival of its first copy.
+    pub stamp: Option<DateTime<Utc>>,
+    host: HostKey,
+    table: usize,
+    columns: CopyText,
+    time_quality: TimeQuality,
+    field_errors: Vec<String>,
+    addresses: smallvec::SmallVec<[IpAddr; 1]>,
+    hits: Vec<Hit>,
+    subject: Subject,
+}
+
+/// The process that rule hits belong to.
+#[derive(Debug, Default)]
+struct Subject {
+    guid: Option<ProcessGuid>,
+    pid: Option<i64>,
+    image: Option<String>,
+}
+
 /// One record with what became of it.
 #[derive(Debug)]
 pub struct Prepared {
     /// As it came.
     pub record: RawRecord,
-    /// Its events with their hits, or why there are none.
-    pub outcome: Result<Vec<(Event, Vec<Hit>)>, Reject>,
+    /// Its events, or why there are none.
+    pub outcome: Result<Vec<Identified>, Reject>,
 }
 
 /// Decoded records of one request.
@@ -38,7 +79,7 @@ pub struct Batch {
     pub records: Vec<Prepared>,
     /// Wall clock of arrival.
     pub received_at: DateTime<Utc>,
-    /// Bytes held in memory.
+    /// Bytes of the records.
     pub bytes: usize,
 }
 
@@ -59,7 +100,7 @@ pub struct Receipt {
     /// In the order of the request.
     pub outcomes: Vec<Outcome>,
     /// Event id of each record, for clients that ask for one.
-    pub ids: Vec<Option<crate::model::ids::EventId>>,
+    pub ids: Vec<Option<EventId>>,
 }
 
 /// Why nothing was stored. Both mean: send it again later.
@@ -75,23 +116,39 @@ pub enum Refused {
 
 /// Decodes, identifies and evaluates rules. CPU only: call it off the async threads.
 pub fn prepare(records: Vec<RawRecord>, rules: &Ruleset, origin: Origin, received_at: DateTime<Utc>) -> Batch {
-    let _ = rules;
-    Batch { origin, records: records.into_iter().map(|record| Prepared { record, outcome: Err(Reject::NoTime) }).collect(), received_at, bytes: 0 }
+    let bytes = records.iter().map(|r| r.bytes.len()).sum();
+    let records = records
+        .into_iter()
+        .map(|record| {
+            let outcome = sources::decode(&record).map(|events| events.into_iter().map(|e| identify(e, rules)).collect());
+            Prepared { record, outcome }
+        })
+        .collect();
+    Batch { origin, records, received_at, bytes }
 }
 
-/// Hands batches to the writer task. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Writer {
-    inner: Arc<()>,
-}
-
-impl Writer {
-    /// Stores a batch; returns after COMMIT.
-    ///
-    /// # Errors
-    /// [`Refused`] when nothing was stored.
-    pub async fn submit(&self, batch: Batch) -> Result<Receipt, Refused> {
-        let _ = (&self.inner, batch);
-        Err(Refused::Unavailable)
+fn identify(event: Event, rules: &Ruleset) -> Identified {
+    let mut hits = Vec::new();
+    rules.hits(&event, &mut hits);
+    let subject = if hits.is_empty() {
+        Subject::default()
+    } else {
+        let (guid, pid, image) = event.fact.subject();
+        Subject { guid, pid, image: image.map(str::to_owned) }
+    };
+    let stamp = event.at.map(|at| event.stamp(at));
+    let mut columns = CopyText::default();
+    event.fact.copy(&mut columns);
+    Identified {
+        id: EventId::of(&event, stamp.unwrap_or(DateTime::UNIX_EPOCH)),
+        stamp,
+        table: event.fact.table_index(),
+        columns,
+        host: event.host,
+        time_quality: event.time_quality,
+        field_errors: event.field_errors,
+        addresses: event.addresses,
+        hits,
+        subject,
     }
 }

@@ -6,10 +6,10 @@ use chrono::{DateTime, Utc};
 use std::{fmt::Write as _, net::IpAddr};
 
 /// Longest text stored in one column, in bytes; the raw record keeps the rest.
-pub const LONGEST_TEXT: usize = 64 * 1024;
+pub(super) const LONGEST_TEXT: usize = 64 * 1024;
 
 /// Rows in COPY text format.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct CopyText {
     text: String,
     in_row: bool,
@@ -26,6 +26,15 @@ impl CopyText {
             Some(value) => value.write(&mut self.text),
             None => self.text.push_str("\\N"),
         }
+    }
+
+    /// Appends columns that another `CopyText` wrote (without its row end).
+    pub fn columns(&mut self, columns: &Self) {
+        if self.in_row && columns.in_row {
+            self.text.push('\t');
+        }
+        self.in_row |= columns.in_row;
+        self.text.push_str(&columns.text);
     }
 
     /// Ends the row.
