@@ -32,6 +32,8 @@ pub struct App {
     pub writer: Writer,
     /// Rung by the writer after a commit, so that the worker does not wait for its next poll.
     pub marked: Arc<Notify>,
+    /// Seals the audit chain; shared by all processes, never in the database.
+    pub audit_key: Arc<[u8]>,
     /// Every spawned task; shutdown waits for them.
     pub tasks: TaskTracker,
     /// Cancelled once, at shutdown.

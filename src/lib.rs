@@ -15,6 +15,7 @@ pub mod app;
 pub mod bench;
 pub mod cli;
 pub mod config;
+pub mod database;
 pub mod demo;
 pub mod embedded;
 pub mod http;

@@ -1,1 +1,108 @@
-//! To come.
+//! The browser port: pages and API. One table says which path needs which right; handlers take the right as an extractor.
+//!
+//! Features keep their own table (`route_table!`) next to their handlers and are merged in [`browser`].
+
+pub mod assets;
+pub mod auth;
+pub mod error;
+pub mod filters;
+pub mod page;
+pub mod paths;
+
+mod account;
+mod help;
+mod layers;
+mod status;
+
+pub use error::{Error, FieldError, Result};
+
+use crate::app::App;
+use auth::Needs;
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::{Method, StatusCode},
+    middleware,
+    response::IntoResponse as _,
+};
+use std::{sync::Arc, time::Duration};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    csrf::{CsrfLayer, ProtectionError},
+    timeout::TimeoutLayer,
+};
+
+/// One row of a route table.
+#[derive(Debug, Clone, Copy)]
+pub struct Route {
+    /// `GET`, `POST` ..
+    pub method: &'static str,
+    /// As registered, with captures.
+    pub path: &'static str,
+    /// What it demands; the handler's extractor says the same, a test compares.
+    pub needs: Needs,
+}
+
+/// A route table: `method "path" Right => handler;` per line. Makes `ROUTES` and `routes()` of a module.
+macro_rules! route_table {
+    ($($method:ident $path:literal $right:ident => $handler:path;)*) => {
+        /// The table of this module.
+        pub(crate) const ROUTES: &[$crate::http::Route] = &[$($crate::http::Route {
+            method: stringify!($method),
+            path: $path,
+            needs: <$crate::http::auth::$right as $crate::http::auth::Right>::NEEDS,
+        }),*];
+
+        /// Router of the table.
+        pub(crate) fn routes() -> ::axum::Router<::std::sync::Arc<$crate::app::App>> {
+            ::axum::Router::new()$(.route($path, ::axum::routing::$method($handler)))*
+        }
+    };
+}
+pub(crate) use route_table;
+
+route_table! {
+    get  "/help/keys"                       Read     => help::keys;
+    get  "/healthz"                         Public   => status::health;
+    get  "/readyz"                          Public   => status::ready;
+    get  "/static/{version}/{name}"         Public   => assets::file;
+}
+
+/// Tables of all features, for the tests that walk them.
+pub const TABLES: &[&[Route]] = &[
+    ROUTES,
+    account::ROUTES,
+    // further features: their `ROUTES` here ..
+];
+
+/// Largest body of the browser port. Source: trust design, section 9.
+const BODY: usize = 1024 * 1024;
+
+/// Everything the browser port serves.
+pub fn browser(app: Arc<App>) -> Router {
+    Router::new()
+        .merge(routes())
+        .merge(account::routes())
+        // .. and their `routes()` here
+        .fallback(|| async { Error::NotFound })
+        .method_not_allowed_fallback(|| async { Error::Method })
+        .layer(DefaultBodyLimit::max(BODY))
+        .layer(middleware::from_fn(layers::demand_origin))
+        .layer(CsrfLayer::new().with_rejection_response(|_: ProtectionError| Error::CrossSite.into_response()))
+        .layer(middleware::from_fn_with_state(app.clone(), layers::right_host))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(20)))
+        .layer(CatchPanicLayer::custom(layers::panicked))
+        .layer(middleware::from_fn(error::face))
+        .layer(middleware::from_fn_with_state(app.clone(), layers::headers))
+        .with_state(app)
+}
+
+/// Whether browsers reach us by https, possibly through a proxy.
+pub fn is_https(app: &App) -> bool {
+    layers::public_url(app).is_some_and(|url| url.starts_with("https://"))
+}
+
+/// Whether a request with this method may change something.
+fn is_write(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}

@@ -3,6 +3,7 @@
 //! No SQL statements, no HTTP, no clock. Parsing happens here once; everything behind trusts the types.
 
 pub mod code;
+pub mod coverage;
 pub mod detection;
 pub mod event;
 pub mod exceptions;
@@ -11,3 +12,4 @@ pub mod group;
 pub mod ids;
 pub mod names;
 pub mod permission;
+pub mod preview;

@@ -1,1 +1,18 @@
-//! To come.
+//! All SQL of the tables, a file per family; free functions on `&mut PgConnection`, so that they compose in a transaction.
+
+pub mod accounts;
+pub mod allowlist;
+pub mod audit;
+pub mod baselines;
+pub mod coverage;
+pub mod detections;
+pub mod hosts;
+pub mod indicators;
+pub mod lineage;
+pub mod maintenance;
+pub mod marks;
+pub mod prevalence;
+pub mod sessions;
+pub mod status;
+pub mod tokens;
+pub mod triage;

@@ -1,1 +1,4 @@
-fn main(){}
+//! The integration tests: one binary, a database per test.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
+mod harness;

@@ -1,0 +1,70 @@
+//! Every URL, typed: router, links and redirects use the same struct. Ids that do not parse are a 404 page.
+#![expect(clippy::disallowed_types, reason = "derive(TypedPath) expands to axum's Path")]
+
+use crate::{
+    http::error::Error,
+    model::ids::{DetectionId, EventRef, ProcessId},
+};
+use axum::extract::rejection::PathRejection;
+use axum_extra::routing::TypedPath;
+use serde::Deserialize;
+
+impl From<PathRejection> for Error {
+    fn from(_: PathRejection) -> Self {
+        Self::NotFound
+    }
+}
+
+macro_rules! paths {
+    ($($(#[$doc:meta])* $name:ident $({ $($field:ident: $ty:ty),* })? $path:literal;)*) => { $(
+        paths!(@one $(#[$doc])* $name $({ $($field: $ty),* })? $path);
+    )* };
+    (@one $(#[$doc:meta])* $name:ident $path:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, Default, TypedPath)]
+        #[typed_path($path)]
+        pub struct $name;
+    };
+    (@one $(#[$doc:meta])* $name:ident { $($field:ident: $ty:ty),* } $path:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, TypedPath, Deserialize)]
+        #[typed_path($path, rejection(Error))]
+        #[expect(missing_docs, reason = "fields are the captures of the path")]
+        pub struct $name { $(pub $field: $ty),* }
+    };
+}
+
+paths! {
+    /// Open detections.
+    Queue "/";
+    /// One detection, and where its form posts.
+    Detection { id: DetectionId } "/detections/{id}";
+    /// Its raw events.
+    DetectionEvents { id: DetectionId } "/detections/{id}/events";
+    /// One raw event, seen from its detection.
+    DetectionEvent { id: DetectionId, event: EventRef } "/detections/{id}/events/{event}";
+    /// One raw event.
+    Event { event: EventRef } "/events/{event}";
+    /// One process.
+    Process { id: ProcessId } "/processes/{id}";
+    /// Machines.
+    Hosts "/hosts";
+    /// One machine by name.
+    Host { name: String } "/hosts/{name}";
+    /// Who talks where.
+    Destinations "/destinations";
+    /// Sign in.
+    Login "/login";
+    /// Sign out.
+    Logout "/logout";
+    /// Set the own password.
+    Password "/account/password";
+    /// Choose light, dark or the system's.
+    Theme "/account/theme";
+    /// Keys.
+    Keys "/help/keys";
+    /// Process up.
+    Health "/healthz";
+    /// Database reachable and migrated.
+    Ready "/readyz";
+}

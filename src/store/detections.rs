@@ -1,0 +1,266 @@
+//! Detections as pages and API read them. What people change is in `store::triage`, what the worker records in its own file.
+
+use crate::model::{
+    detection::{Analytic, Content, Detection, HostSummary, Severity, Status, Verdict},
+    ids::{DetectionId, HostId},
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use sqlx::{PgConnection, types::Json};
+
+/// Counts on pages stop here: `1,000+`.
+pub const COUNT_CAP: i64 = 1_000;
+
+/// How many detections the queue's default view holds, up to [`COUNT_CAP`].
+pub async fn open_count(conn: &mut PgConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"select count(*) as "n!" from (
+             select from detection
+             where status <> 'closed' and verdict in ('alert', 'partial', 'early_warning') limit $1) open"#,
+        COUNT_CAP
+    )
+    .fetch_one(conn)
+    .await
+}
+
+/// Events are stored that nobody has evaluated for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Behind {
+    /// Host buckets waiting, up to 100,000.
+    pub pending: i64,
+    /// How long the oldest has waited.
+    pub waited: TimeDelta,
+}
+
+/// Whether evaluation is more than two minutes behind. Source of the limit: trust design, section 15.
+pub async fn behind(conn: &mut PgConnection, now: DateTime<Utc>) -> sqlx::Result<Option<Behind>> {
+    let oldest = sqlx::query_scalar!("select min(marked_at) from mark").fetch_one(&mut *conn).await?;
+    let Some(waited) = oldest.map(|at| now - at).filter(|w| *w > TimeDelta::minutes(2)) else {
+        return Ok(None);
+    };
+    let pending = sqlx::query_scalar!(
+        r#"select count(*) as "n!" from (select from (select distinct host_id, bucket from mark) b limit 100000) m"#
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(Some(Behind { pending, waited }))
+}
+
+/// Which detections to list. Empty lists mean any.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Full or short name.
+    pub host: Option<String>,
+    /// One of them has a say.
+    pub analytics: Vec<Analytic>,
+    /// Of the detection.
+    pub verdicts: Vec<Verdict>,
+    /// Triage status.
+    pub statuses: Vec<Status>,
+    /// Severity.
+    pub severities: Vec<Severity>,
+    /// Text anywhere in it, without case.
+    pub q: Option<String>,
+    /// Seen at or after this event time.
+    pub since: Option<DateTime<Utc>>,
+    /// Seen before this event time.
+    pub until: Option<DateTime<Utc>>,
+    /// Where the page before ended.
+    pub after: Option<Cursor>,
+    /// At most so many.
+    pub limit: i64,
+}
+
+/// Verdicts of the queue.
+pub const QUEUE: [Verdict; 3] = [Verdict::Alert, Verdict::Partial, Verdict::EarlyWarning];
+
+/// A place in the order of detections: severity, score, last seen, then the key.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Cursor(i16, f32, i64, i64, i64);
+
+impl std::fmt::Display for Cursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let json = serde_json::to_vec(self).map_err(|_| std::fmt::Error)?;
+        f.write_str(&URL_SAFE_NO_PAD.encode(json))
+    }
+}
+
+/// A text that is no cursor of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a cursor: take `next_cursor` of the page before")]
+pub struct BadCursor;
+
+impl std::str::FromStr for Cursor {
+    type Err = BadCursor;
+    fn from_str(text: &str) -> Result<Self, BadCursor> {
+        let json = URL_SAFE_NO_PAD.decode(text).map_err(|_| BadCursor)?;
+        serde_json::from_slice(&json).map_err(|_| BadCursor)
+    }
+}
+
+/// One page of detections.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// Worst first.
+    pub items: Vec<Detection>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<Cursor>,
+}
+
+struct Row {
+    host_id: i64,
+    detection_id: i64,
+    version: i32,
+    severity_rank: i16,
+    score: f32,
+    last_seen: DateTime<Utc>,
+    content: Json<Content>,
+    status: String,
+    disposition: Option<String>,
+    assignee: Option<String>,
+    note: Option<String>,
+    duplicate_of: Option<String>,
+    recurrence_of: Option<String>,
+    campaign: Option<String>,
+    detected_at: DateTime<Utc>,
+    name: String,
+    tier: Option<i16>,
+    role: Option<String>,
+    tags: Vec<String>,
+    class: Option<String>,
+}
+
+fn read<T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>>(text: &str) -> sqlx::Result<T> {
+    text.parse().map_err(|e| sqlx::Error::Decode(Box::new(e)))
+}
+
+impl Row {
+    fn cursor(&self) -> Cursor {
+        Cursor(self.severity_rank, self.score, self.last_seen.timestamp_micros(), self.host_id, self.detection_id)
+    }
+
+    fn detection(self) -> sqlx::Result<Detection> {
+        Ok(Detection {
+            id: DetectionId { host: HostId(self.host_id), own: self.detection_id },
+            version: self.version,
+            host: HostSummary {
+                id: self.host_id.to_string(),
+                name: self.name,
+                tier: self.tier,
+                role: self.role,
+                tags: self.tags,
+                class: self.class,
+            },
+            status: read(&self.status)?,
+            disposition: self.disposition.as_deref().map(read).transpose()?,
+            assignee: self.assignee,
+            note: self.note,
+            duplicate_of: self.duplicate_of.as_deref().map(read).transpose()?,
+            content: self.content.0,
+            detected_at: self.detected_at,
+            recurrence_of: self.recurrence_of.as_deref().map(read).transpose()?,
+            campaign: self.campaign,
+        })
+    }
+}
+
+/// Detections, worst first. Keyset on the index of open detections.
+pub async fn list(conn: &mut PgConnection, filter: &Filter) -> sqlx::Result<Page> {
+    fn words<T: ToString>(list: &[T]) -> Option<Vec<String>> {
+        (!list.is_empty()).then(|| list.iter().map(ToString::to_string).collect())
+    }
+    // Text is searched as it is written in JSON, where `\` is doubled.
+    let q = filter.q.as_ref().map(|q| serde_json::Value::from(q.as_str()).to_string());
+    let q = q.as_deref().and_then(|q| q.get(1..q.len() - 1));
+    let after = filter.after;
+    let mut rows = sqlx::query_as!(
+        Row,
+        r#"select d.host_id, d.detection_id, d.version, d.severity_rank, d.score, d.last_seen, d.content as "content: Json<Content>", d.status,
+             d.disposition, d.assignee, d.note, d.duplicate_of, d.recurrence_of, d.campaign, d.detected_at,
+             h.name, h.tier, h.role, h.tags, h.class
+           from detection d join host h using (host_id)
+           where ($1::text is null or h.name = lower($1) or split_part(h.name, '.', 1) = lower($1))
+             and ($2::text[] is null or d.analytics && $2)
+             and ($3::text[] is null or d.verdict = any($3))
+             and ($4::text[] is null or d.status = any($4))
+             and ($5::text[] is null or d.severity = any($5))
+             and ($6::text is null or strpos(lower(d.content::text), lower($6)) > 0 or strpos(h.name, lower($6)) > 0)
+             and ($7::timestamptz is null or d.last_seen >= $7)
+             and ($8::timestamptz is null or d.first_seen < $8)
+             and ($9::smallint is null or (d.severity_rank, d.score, d.last_seen) < ($9, $10::real, $11::timestamptz)
+               or ((d.severity_rank, d.score, d.last_seen) = ($9, $10, $11) and (d.host_id, d.detection_id) > ($12::bigint, $13::bigint)))
+           order by d.severity_rank desc, d.score desc, d.last_seen desc, d.host_id, d.detection_id
+           limit $14"#,
+        filter.host,
+        words(&filter.analytics) as _,
+        words(&filter.verdicts) as _,
+        words(&filter.statuses) as _,
+        words(&filter.severities) as _,
+        q,
+        filter.since,
+        filter.until,
+        after.map(|c| c.0),
+        after.map(|c| c.1),
+        after.and_then(|c| DateTime::from_timestamp_micros(c.2)),
+        after.map(|c| c.3),
+        after.map(|c| c.4),
+        filter.limit + 1
+    )
+    .fetch_all(conn)
+    .await?;
+    let more = rows.len() as i64 > filter.limit;
+    rows.truncate(usize::try_from(filter.limit).unwrap_or(0));
+    let next = rows.last().filter(|_| more).map(Row::cursor);
+    Ok(Page { items: rows.into_iter().map(Row::detection).collect::<sqlx::Result<_>>()?, next })
+}
+
+/// One detection with all its evidence.
+pub async fn full(conn: &mut PgConnection, id: DetectionId) -> sqlx::Result<Option<Detection>> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"select d.host_id, d.detection_id, d.version, d.severity_rank, d.score, d.last_seen, d.content as "content: Json<Content>", d.status,
+             d.disposition, d.assignee, d.note, d.duplicate_of, d.recurrence_of, d.campaign, d.detected_at,
+             h.name, h.tier, h.role, h.tags, h.class
+           from detection d join host h using (host_id)
+           where d.host_id = $1 and d.detection_id = $2"#,
+        id.host.0,
+        id.own
+    )
+    .fetch_optional(conn)
+    .await?;
+    row.map(Row::detection).transpose()
+}
+
+/// The detection of a host that reaches furthest, if there is one.
+pub async fn latest_of(conn: &mut PgConnection, host: HostId) -> sqlx::Result<Option<Detection>> {
+    let id = sqlx::query_scalar!(
+        "select detection_id from detection where host_id = $1 order by last_seen desc, score desc, detection_id limit 1",
+        host.0
+    )
+    .fetch_optional(&mut *conn)
+    .await?;
+    match id {
+        Some(own) => full(conn, DetectionId { host, own }).await,
+        None => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_cursor_prints_and_parses(rank: i16, score in 0f32..200.0, at: i64, host: i64, own: i64) {
+            let cursor = Cursor(rank, score, at, host, own);
+            prop_assert_eq!(cursor.to_string().parse::<Cursor>(), Ok(cursor));
+        }
+
+        #[test]
+        fn anything_else_is_refused(text in "\\PC{0,40}") {
+            prop_assert!(text.parse::<Cursor>().is_err());
+        }
+    }
+}

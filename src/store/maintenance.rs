@@ -1,0 +1,141 @@
+//! Maintenance windows: load that people announced, by event time. They never cover hard evidence.
+
+use super::{
+    audit::{self, Actor, Deed},
+    marks::{self, Validity},
+};
+use crate::model::exceptions::{self, Window};
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+use sqlx::{PgConnection, types::Json};
+
+/// A window as it is stored and served.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Stored {
+    /// Its number.
+    pub id: i64,
+    /// As evidence names it: `MW-3`.
+    pub label: String,
+    /// What was written.
+    #[serde(flatten)]
+    pub body: Window,
+    /// Author.
+    pub created_by: String,
+    /// Wall clock.
+    pub created_at: DateTime<Utc>,
+}
+
+/// Name of a window in evidence and on pages.
+pub fn label(id: i64) -> String {
+    format!("MW-{id}")
+}
+
+/// All windows; `id` asks for one.
+async fn rows(conn: &mut PgConnection, id: Option<i64>) -> sqlx::Result<Vec<Stored>> {
+    let rows = sqlx::query!(
+        r#"select window_id, body as "body: Json<Window>", created_by, created_at from maintenance_window
+           where $1::bigint is null or window_id = $1 order by starts_at desc, window_id desc"#,
+        id
+    )
+    .fetch_all(conn)
+    .await?;
+    let stored = rows.into_iter().map(|r| Stored {
+        id: r.window_id,
+        label: label(r.window_id),
+        body: r.body.0,
+        created_by: r.created_by,
+        created_at: r.created_at,
+    });
+    Ok(stored.collect())
+}
+
+/// All windows, latest first.
+pub async fn list(conn: &mut PgConnection) -> sqlx::Result<Vec<Stored>> {
+    rows(conn, None).await
+}
+
+/// One window.
+pub async fn find(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Stored>> {
+    Ok(rows(conn, Some(id)).await?.pop())
+}
+
+/// Number and content of all windows, as the worker applies them.
+pub async fn all(conn: &mut PgConnection) -> sqlx::Result<Vec<(i64, Window)>> {
+    Ok(rows(conn, None).await?.into_iter().map(|s| (s.id, s.body)).collect())
+}
+
+/// A run may end a quarter of an hour after its window (detection design, section 9.3).
+async fn mark(conn: &mut PgConnection, body: &Window, now: DateTime<Utc>) -> sqlx::Result<u64> {
+    let validity = Validity { since: Some(body.starts_at), until: Some(body.ends_at + TimeDelta::minutes(15)) };
+    marks::in_scope(conn, &body.scope, validity, now).await
+}
+
+async fn existing(conn: &mut PgConnection, digest: &[u8]) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar!("select window_id from maintenance_window where digest = $1", digest).fetch_optional(conn).await
+}
+
+/// Stores a window. The error is the id of the equal one that is there already.
+pub async fn create(conn: &mut PgConnection, body: Window, by: &Actor, now: DateTime<Utc>) -> anyhow::Result<Result<Stored, i64>> {
+    let body = body.canonical();
+    let digest = exceptions::digest(&body)?;
+    let inserted = sqlx::query_scalar!(
+        "insert into maintenance_window (body, digest, starts_at, ends_at, created_by, created_at, marked_at) values ($1, $2, $3, $4, $5, $6, $6)
+         on conflict (digest) do nothing returning window_id",
+        Json(&body) as _,
+        digest,
+        body.starts_at,
+        body.ends_at,
+        by.name,
+        now
+    )
+    .fetch_optional(&mut *conn)
+    .await?;
+    let Some(id) = inserted else {
+        return Ok(Err(existing(conn, &digest).await?.unwrap_or_default()));
+    };
+    mark(conn, &body, now).await?;
+    let stored = Stored { id, label: label(id), body, created_by: by.name.clone(), created_at: now };
+    let deed = Deed { action: "maintenance.create", object: &stored.label, before: None, after: Some(serde_json::to_value(&stored)?) };
+    audit::append(conn, by, deed, now).await?;
+    Ok(Ok(stored))
+}
+
+/// Replaces what a window says. The error is the id of another that is equal.
+pub async fn edit(conn: &mut PgConnection, before: &Stored, body: Window, by: &Actor, now: DateTime<Utc>) -> anyhow::Result<Result<Stored, i64>> {
+    let body = body.canonical();
+    let digest = exceptions::digest(&body)?;
+    if let Some(other) = existing(conn, &digest).await?.filter(|id| *id != before.id) {
+        return Ok(Err(other));
+    }
+    sqlx::query!(
+        "update maintenance_window set body = $2, digest = $3, starts_at = $4, ends_at = $5, marked_at = $6 where window_id = $1",
+        before.id,
+        Json(&body) as _,
+        digest,
+        body.starts_at,
+        body.ends_at,
+        now
+    )
+    .execute(&mut *conn)
+    .await?;
+    mark(conn, &before.body, now).await?;
+    mark(conn, &body, now).await?;
+    let after = Stored { body, ..before.clone() };
+    let deed = Deed {
+        action: "maintenance.edit",
+        object: &before.label,
+        before: Some(serde_json::to_value(before)?),
+        after: Some(serde_json::to_value(&after)?),
+    };
+    audit::append(conn, by, deed, now).await?;
+    Ok(Ok(after))
+}
+
+/// Takes a window back; what it hid comes back.
+pub async fn remove(conn: &mut PgConnection, before: &Stored, by: &Actor, now: DateTime<Utc>) -> anyhow::Result<()> {
+    sqlx::query!("delete from maintenance_window where window_id = $1", before.id).execute(&mut *conn).await?;
+    mark(conn, &before.body, now).await?;
+    let deed = Deed { action: "maintenance.remove", object: &before.label, before: Some(serde_json::to_value(before)?), after: None };
+    audit::append(conn, by, deed, now).await?;
+    Ok(())
+}

@@ -1,0 +1,1 @@
+if (window.trustedTypes) trustedTypes.createPolicy("default", { createHTML: (html) => html });
