@@ -3,6 +3,11 @@
 //! read. What is broken becomes a record too, for the decoder to refuse, so nothing that was sent disappears.
 //!
 //! On an error it goes on line by line (wire formats, section 5), and inside a line at the next place where a record can begin.
+#![expect(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "positions come from searches in the same text and stay inside it; property tests feed it arbitrary bytes"
+)]
 
 use bytes::Bytes;
 use memchr::{memchr, memchr_iter, memchr3, memmem};
