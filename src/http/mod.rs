@@ -10,6 +10,19 @@ pub mod ingest;
 pub mod page;
 pub mod paths;
 
+mod allowlist;
+mod api;
+mod assessment;
+mod baselines;
+mod coverage_api;
+mod destinations_api;
+mod detections_api;
+mod hosts_api;
+mod indicators;
+mod maintenance;
+mod processes_api;
+mod status_api;
+
 mod account;
 mod help;
 mod layers;
@@ -75,6 +88,17 @@ route_table! {
 pub const TABLES: &[&[Route]] = &[
     ROUTES,
     account::ROUTES,
+    allowlist::ROUTES,
+    assessment::ROUTES,
+    baselines::ROUTES,
+    coverage_api::ROUTES,
+    destinations_api::ROUTES,
+    detections_api::ROUTES,
+    hosts_api::ROUTES,
+    indicators::ROUTES,
+    maintenance::ROUTES,
+    processes_api::ROUTES,
+    status_api::ROUTES,
     // further features: their `ROUTES` here ..
 ];
 
@@ -86,6 +110,17 @@ pub fn browser(app: Arc<App>) -> Router {
     Router::new()
         .merge(routes())
         .merge(account::routes())
+        .merge(allowlist::routes())
+        .merge(assessment::routes())
+        .merge(baselines::routes())
+        .merge(coverage_api::routes())
+        .merge(destinations_api::routes())
+        .merge(detections_api::routes())
+        .merge(hosts_api::routes())
+        .merge(indicators::routes())
+        .merge(maintenance::routes())
+        .merge(processes_api::routes())
+        .merge(status_api::routes())
         // .. and their `routes()` here
         .fallback(|| async { Error::NotFound })
         .method_not_allowed_fallback(|| async { Error::Method })
