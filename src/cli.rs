@@ -10,6 +10,7 @@ use crate::{
     config::{self, Part, Settings},
     database::{self, Database},
     embedded::Claim,
+    rules,
     store::{
         self,
         audit::{self, Actor},
@@ -20,8 +21,8 @@ use crate::{
 use anyhow::Context;
 use chrono::TimeDelta;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use sqlx::{ConnectOptions, Connection, PgConnection};
-use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use sqlx::{ConnectOptions, PgConnection};
+use std::{ffi::OsString, io::Write, path::{Path, PathBuf}, process::ExitCode, sync::Arc, time::Duration};
 
 /// Triage dashboard for compute hijacking on Windows fleets (MITRE ATT&CK analytics AN0741 and AN1489)
 #[derive(Debug, Parser)]
@@ -78,6 +79,8 @@ pub enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// Measure this program on this machine, on a database of its own, and print a table
+    Bench(crate::bench::Options),
 }
 
 /// What can be asked about rules.
@@ -133,6 +136,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Audit(Audit::Verify) => return verify(&settings).await,
         Command::Doctor => return doctor::run(&settings).await,
         Command::Demo { once } => demo::run(settings, once).await?,
+        Command::Bench(options) => say(crate::bench::run(options).await?)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -197,13 +201,19 @@ async fn import(settings: Settings, paths: Vec<PathBuf>) -> anyhow::Result<ExitC
     let database = Database::open(&settings, Claim::Visit).await?;
     let read = async {
         let app = app::start(settings, &database).await?;
-        let read = crate::import::run(app.clone(), paths).await;
+        let read = app::scaffold::import(app.clone(), paths).await;
         app.end().await;
         read
     }
     .await;
     database.close().await?;
     read
+}
+
+fn check_rules(dir: &Path) -> anyhow::Result<ExitCode> {
+    let report = rules::check::check(dir);
+    say(&report)?;
+    Ok(if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn verify(settings: &Settings) -> anyhow::Result<ExitCode> {

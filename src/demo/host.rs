@@ -5,7 +5,7 @@
 use super::{
     Protocol,
     fleet::{ERRANDS, Errand, HABITS, Machine, POWERSHELL, Program, RESIDENTS, SYSTEM, SYSTEM_PROCESS, Site},
-    shapes::{self, Data, Flow, Layout, ProcessSample},
+    shapes::{self, Data, Flow, Layout, ProcessSample, Sender, texts},
     story,
 };
 use base64::Engine as _;
@@ -58,6 +58,7 @@ enum Draft {
 /// A machine under simulation.
 pub(super) struct Host {
     pub(super) machine: &'static Machine,
+    sender: Sender,
     now: DateTime<Utc>,
     pub(super) rng: StdRng,
     drafts: Vec<(DateTime<Utc>, Draft)>,
@@ -97,6 +98,7 @@ pub(super) fn day_of(machine: &'static Machine, now: DateTime<Utc>, seed: u64) -
     let own = own.iter().take(8).fold(0, |all, byte| all << 8 | u64::from(*byte));
     let mut host = Host {
         machine,
+        sender: Sender::new(machine),
         now,
         rng: StdRng::seed_from_u64(seed ^ own),
         drafts: Vec::new(),
@@ -183,21 +185,20 @@ impl Host {
             other if other.ends_with(self.machine.user) && self.machine.kind.interactive() => ("1", "Medium", "0x4a1f2"),
             _ => ("0", "High", "0x8c3e1"),
         };
-        let version: Data = [
+        let version = texts([
             ("FileVersion", program.version), ("Description", program.description), ("Product", program.product),
             ("Company", program.company), ("OriginalFileName", program.original),
-        ].map(|(name, value)| (name, value.to_owned())).to_vec();
+        ]);
         let mut more = version.clone();
         if self.machine.arguments {
             more.push(("CommandLine", p.command_line.clone()));
             more.push(("ParentCommandLine", parent.command_line.clone()));
         }
-        let texts = [
+        more.extend(texts([
             ("CurrentDirectory", r"C:\Windows\System32\"), ("LogonId", logon), ("TerminalSessionId", session), ("IntegrityLevel", integrity),
             ("Hashes", &hashes), ("ParentProcessGuid", &parent.guid), ("ParentProcessId", &parent.pid.to_string()),
             ("ParentImage", &parent.image), ("ParentUser", &parent.account),
-        ];
-        more.extend(texts.map(|(name, value)| (name, value.to_owned())));
+        ]));
         let image = p.image.clone();
         self.sysmon(at, &shapes::PROCESS_START, process, more);
         // The configuration logs the signature of each main image once.
@@ -208,7 +209,7 @@ impl Host {
             };
             let mut more = version;
             more.extend([("ImageLoaded", image), ("Hashes", hashes)]);
-            more.extend([("Signed", signed), ("Signature", signature), ("SignatureStatus", status)].map(|(n, v)| (n, v.to_owned())));
+            more.extend(texts([("Signed", signed), ("Signature", signature), ("SignatureStatus", status)]));
             self.sysmon(at + TimeDelta::milliseconds(12), &shapes::IMAGE_LOAD, process, more);
         }
     }
@@ -233,19 +234,17 @@ impl Host {
     /// A connection with its name look-up, as Sysmon and the sensor see it.
     pub(super) fn connect(&mut self, process: Running, at: DateTime<Utc>, site: &'static Site, seconds: i64) {
         if !site.name.is_empty() && (self.resolved.insert(site.name) || !self.rng.random_bool(CACHED)) {
-            let answer = vec![
-                ("QueryName", site.name.to_owned()), ("QueryStatus", "0".to_owned()), ("QueryResults", format!("::ffff:{};", site.ip)),
-            ];
+            let answer = texts([("QueryName", site.name), ("QueryStatus", "0"), ("QueryResults", &format!("::ffff:{};", site.ip))]);
             self.sysmon(at - TimeDelta::milliseconds(60), &shapes::DNS_QUERY, process, answer);
         }
         self.next_port = if self.next_port > 65_000 { 49_700 } else { self.next_port + 1 };
         let (ip, port) = (self.machine.ip, self.next_port);
-        let texts = [
+        let data = texts([
             ("Protocol", if site.udp { "udp" } else { "tcp" }), ("Initiated", "true"), ("SourceIsIpv6", "false"), ("SourceIp", ip),
             ("SourceHostname", self.machine.name), ("SourcePort", &port.to_string()), ("SourcePortName", "-"), ("DestinationIsIpv6", "false"),
             ("DestinationIp", site.ip), ("DestinationHostname", "-"), ("DestinationPort", &site.port.to_string()), ("DestinationPortName", "-"),
-        ];
-        self.sysmon(at, &shapes::CONNECTION, process, texts.map(|(name, value)| (name, value.to_owned())).to_vec());
+        ]);
+        self.sysmon(at, &shapes::CONNECTION, process, data);
 
         let end = (at + TimeDelta::seconds(seconds)).min(self.up_until);
         let seen = end.min(self.now - TimeDelta::seconds(20));
@@ -273,18 +272,16 @@ impl Host {
     /// A script block that a PowerShell process ran.
     pub(super) fn script(&mut self, process: Running, at: DateTime<Utc>, text: &str) {
         let id = format!("{:08x}-{:04x}-4{:03x}-9a52-{:012x}", self.rng.random::<u32>(), self.rng.random::<u16>(), 0x0abu16, at.timestamp_millis());
-        let texts = [("MessageNumber", "1"), ("MessageTotal", "1"), ("ScriptBlockText", text), ("ScriptBlockId", &id), ("Path", "")];
-        let data = texts.map(|(name, value)| (name, value.to_owned())).to_vec();
+        let data = texts([("MessageNumber", "1"), ("MessageTotal", "1"), ("ScriptBlockText", text), ("ScriptBlockId", &id), ("Path", "")]);
         self.note(at, Draft::Windows { layout: &shapes::SCRIPT_BLOCK, data, logger: Some(self.processes[process].pid) });
     }
 
     /// The Task Scheduler says what it started for a task.
     pub(super) fn task_started(&mut self, process: Running, at: DateTime<Utc>, task: &str) {
         let (image, pid) = (self.processes[process].image.clone(), self.processes[process].pid.to_string());
-        let texts = [("TaskName", task), ("Path", &image), ("ProcessID", &pid), ("Priority", "16384")];
-        self.log(at, &shapes::TASK_PROCESS, texts.map(|(name, value)| (name, value.to_owned())).to_vec());
-        let texts = [("TaskName", task), ("ActionName", &image), ("TaskInstanceId", "{6E7A2F19-3C55-4E0B-8D14-52D6B1A0C7E3}"), ("EnginePID", "1360")];
-        self.log(at + TimeDelta::milliseconds(4), &shapes::TASK_ACTION, texts.map(|(name, value)| (name, value.to_owned())).to_vec());
+        self.log(at, &shapes::TASK_PROCESS, texts([("TaskName", task), ("Path", &image), ("ProcessID", &pid), ("Priority", "16384")]));
+        let data = texts([("TaskName", task), ("ActionName", &image), ("TaskInstanceId", "{6E7A2F19-3C55-4E0B-8D14-52D6B1A0C7E3}"), ("EnginePID", "1360")]);
+        self.log(at + TimeDelta::milliseconds(4), &shapes::TASK_ACTION, data);
     }
 
     /// The resident process of that name; the system process where this machine has none.
@@ -295,8 +292,7 @@ impl Host {
     fn boot(&mut self, at: DateTime<Utc>) {
         self.resolved.clear();
         self.residents.clear();
-        let text = |text: &str| text.to_owned();
-        self.log(at, &shapes::BOOT, vec![("MajorVersion", text("10")), ("MinorVersion", text("0")), ("BuildVersion", text("22621"))]);
+        self.log(at, &shapes::BOOT, texts([("MajorVersion", "10"), ("MinorVersion", "0"), ("BuildVersion", "22621")]));
         let root = self.processes.len();
         self.processes.push(Process {
             pid: 4, parent_pid: 0, guid: format!("{{00000000-0000-0000-0000-{root:012X}}}"), image: SYSTEM_PROCESS.path.to_owned(), command_line: String::new(),
@@ -392,10 +388,10 @@ impl Host {
             self.processes[*index].used_ms += *share * period_ms;
         }
         shares.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let mut documents = vec![shapes::host_sample(self.machine, at, (total * scale / 100.0).min(1.0))];
+        let mut documents = vec![self.sender.host_sample(at, (total * scale / 100.0).min(1.0))];
         for &(share, index) in shares.iter().take(TOP) {
             let p = &self.processes[index];
-            documents.push(shapes::process_sample(self.machine, at, &ProcessSample {
+            documents.push(self.sender.process_sample(at, &ProcessSample {
                 pid: p.pid, parent_pid: p.parent_pid, image: &p.image, command_line: if self.machine.arguments { &p.command_line } else { "" }, user: &p.account, start: p.start,
                 share: (p.start <= before).then_some(share), used_ms: p.used_ms as u64, rss_bytes: p.rss_bytes,
             }));
@@ -421,7 +417,7 @@ impl Host {
             Draft::Windows { layout, data, logger } => {
                 let record = records.entry(layout.channel).or_insert(120_000);
                 *record += 1;
-                (Protocol::Bulk, shapes::winlogbeat(self.machine, layout, at, *record, &data, logger))
+                (Protocol::Bulk, self.sender.windows_event(layout, at, *record, &data, logger))
             }
         };
         self.drafts.into_iter().map(&mut document).collect()

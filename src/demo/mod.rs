@@ -171,7 +171,7 @@ async fn send(client: &Client, ingest_url: &str, token: &str, batch: Batch) -> a
 /// # Errors
 /// The server cannot be reached, refuses the token, or stays busy.
 pub async fn post(ingest_url: &str, token: &str, now: DateTime<Utc>, seed: u64) -> anyhow::Result<Posted> {
-    let client = Client::builder().timeout(Duration::from_secs(60)).build().context("making an HTTP client")?;
+    let client = Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().context("making an HTTP client")?;
     let (sender, receiver) = mpsc::channel(2 * CONNECTIONS);
     let generator = task::spawn_blocking(move || batches(now, seed, &sender));
     let style = ProgressStyle::with_template("{spinner} {human_pos} events posted ({per_sec})").context("progress style")?;
@@ -251,7 +251,8 @@ mod tests {
 
     #[test]
     fn attacks_leave_their_traces_and_the_planted_miner_is_one_file_on_both_hosts() {
-        let has = |name: &str, parts: &[&str]| texts(name).iter().any(|t| parts.iter().all(|p| t.contains(p)));
+        let days: std::collections::HashMap<_, _> = ["ws-103", "srv-app-01", "lt-203", "lt-201", "web-02"].map(|name| (name, texts(name))).into();
+        let has = |name: &str, parts: &[&str]| days[name].iter().any(|t| parts.iter().all(|p| t.contains(p)));
         assert!(has("ws-103", &["--donate-level=1", "\"event_id\":\"1\""]));
         for name in ["srv-app-01", "lt-203"] {
             assert!(has(name, &["BootTrigger", "\"event_id\":\"4698\""]), "{name}");

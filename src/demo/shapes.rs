@@ -62,6 +62,11 @@ layouts! {
 /// Names and values of an event's data.
 pub(super) type Data = Vec<(&'static str, String)>;
 
+/// Data of plain texts.
+pub(super) fn texts<const N: usize>(pairs: [(&'static str, &str); N]) -> Data {
+    pairs.map(|(name, value)| (name, value.to_owned())).to_vec()
+}
+
 /// An id that belongs to the machine, whatever the seed.
 fn stable_id(machine: &Machine, what: &str) -> String {
     EventId::of_parts([b"demo".as_slice(), what.as_bytes(), machine.name.as_bytes()]).0.to_string()
@@ -71,33 +76,71 @@ fn millis(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-fn host(machine: &Machine) -> Value {
-    json!({ "name": machine.name, "id": stable_id(machine, "host"), "ip": [machine.ip], "os": { "family": "windows", "type": "windows" } })
+/// The head of every document of one machine, written once: most documents are samples, and there are many.
+#[derive(Debug)]
+pub(super) struct Sender {
+    machine: &'static Machine,
+    host: String,
+    winlogbeat: String,
+    metricbeat: String,
 }
 
-fn agent(machine: &Machine, beat: &str) -> Value {
-    json!({ "id": stable_id(machine, beat), "name": machine.name, "type": beat, "version": "8.17.0" })
-}
+impl Sender {
+    pub(super) fn new(machine: &'static Machine) -> Self {
+        let agent = |beat: &str| json!({ "id": stable_id(machine, beat), "name": machine.name, "type": beat, "version": "8.17.0" }).to_string();
+        let os = json!({ "family": "windows", "type": "windows" });
+        let host = json!({ "name": machine.name, "id": stable_id(machine, "host"), "ip": [machine.ip], "os": os }).to_string();
+        Self { machine, host, winlogbeat: agent("winlogbeat"), metricbeat: agent("metricbeat") }
+    }
 
-/// A Winlogbeat document; `logger` is the process that wrote the event where that matters.
-pub(super) fn winlogbeat(machine: &Machine, layout: &Layout, at: DateTime<Utc>, record: u64, data: &Data, logger: Option<u32>) -> String {
-    let values: serde_json::Map<String, Value> = data.iter().map(|(name, value)| ((*name).to_owned(), value.as_str().into())).collect();
-    json!({
-        "@timestamp": millis(at),
-        "event": { "action": layout.action, "code": layout.id.to_string(), "kind": "event", "provider": layout.provider },
-        "host": host(machine),
-        "agent": agent(machine, "winlogbeat"),
-        "ecs": { "version": "8.0.0" },
-        "log": { "level": "information" },
-        "winlog": {
-            "api": "wineventlog", "channel": layout.channel, "computer_name": format!("{}.corp.example", machine.name.to_uppercase()),
+    /// A Winlogbeat document; `logger` is the process that wrote the event where that matters.
+    pub(super) fn windows_event(&self, layout: &Layout, at: DateTime<Utc>, record: u64, data: &Data, logger: Option<u32>) -> String {
+        let values: serde_json::Map<String, Value> = data.iter().map(|(name, value)| ((*name).to_owned(), value.as_str().into())).collect();
+        let winlog = json!({
+            "api": "wineventlog", "channel": layout.channel, "computer_name": format!("{}.corp.example", self.machine.name.to_uppercase()),
             "event_id": layout.id.to_string(), "record_id": record, "version": layout.version, "opcode": "Info", "task": layout.action,
             "provider_name": layout.provider, "provider_guid": layout.provider_guid,
             "process": { "pid": logger.unwrap_or(layout.logger), "thread": { "id": 4412 } },
             "event_data": values,
-        },
-    })
-    .to_string()
+        });
+        let event = json!({ "action": layout.action, "code": layout.id.to_string(), "kind": "event", "provider": layout.provider });
+        format!(
+            r#"{{"@timestamp":"{}","event":{event},"host":{},"agent":{},"ecs":{{"version":"8.0.0"}},"log":{{"level":"information"}},"winlog":{winlog}}}"#,
+            millis(at), self.host, self.winlogbeat
+        )
+    }
+
+    fn metric(&self, at: DateTime<Utc>, metricset: &str, more: std::fmt::Arguments<'_>) -> String {
+        format!(
+            r#"{{"@timestamp":"{}","event":{{"dataset":"system.{metricset}","module":"system","duration":115000}},"metricset":{{"name":"{metricset}","period":60000}},"service":{{"type":"system"}},"host":{},"agent":{},"ecs":{{"version":"8.0.0"}},{more}}}"#,
+            millis(at), self.host, self.metricbeat
+        )
+    }
+
+    /// A `system.process` document.
+    pub(super) fn process_sample(&self, at: DateTime<Utc>, p: &ProcessSample<'_>) -> String {
+        let quoted = |text: &str| Value::from(text).to_string();
+        let used = p.used_ms;
+        let total = p.share.map_or_else(
+            || format!(r#"{{"value":{used}}}"#),
+            |share| format!(r#"{{"value":{used},"pct":{:.4},"norm":{{"pct":{share:.4}}}}}"#, share * f64::from(self.machine.cores)),
+        );
+        let name = p.image.rsplit('\\').next().unwrap_or(p.image);
+        self.metric(at, "process", format_args!(
+            r#""process":{{"pid":{},"name":"{name}","executable":{},"command_line":{},"parent":{{"pid":{}}},"state":"running"}},"user":{{"name":{}}},"system":{{"process":{{"cpu":{{"start_time":"{}","total":{total}}},"memory":{{"rss":{{"bytes":{}}}}},"state":"running","num_threads":12}}}}"#,
+            p.pid, quoted(p.image), quoted(p.command_line), p.parent_pid, quoted(p.user), millis(p.start), p.rss_bytes
+        ))
+    }
+
+    /// A `system.cpu` document; `share` is the part of the whole host, 0 to 1.
+    pub(super) fn host_sample(&self, at: DateTime<Utc>, share: f64) -> String {
+        let cores = self.machine.cores;
+        let both = |part: f64| format!(r#"{{"norm":{{"pct":{part:.4}}},"pct":{:.4}}}"#, part * f64::from(cores));
+        self.metric(at, "cpu", format_args!(
+            r#""system":{{"cpu":{{"cores":{cores},"total":{},"user":{},"system":{},"idle":{}}}}}"#,
+            both(share), both(share * 0.8), both(share * 0.2), both(1.0 - share)
+        ))
+    }
 }
 
 /// What Metricbeat knows of one process at one time.
@@ -114,54 +157,6 @@ pub(super) struct ProcessSample<'a> {
     /// Processor time since its start.
     pub(super) used_ms: u64,
     pub(super) rss_bytes: u64,
-}
-
-fn metricbeat(machine: &Machine, at: DateTime<Utc>, metricset: &str, more: Value) -> String {
-    let mut document = json!({
-        "@timestamp": millis(at),
-        "event": { "dataset": format!("system.{metricset}"), "module": "system", "duration": 115_000 },
-        "metricset": { "name": metricset, "period": 60_000 },
-        "service": { "type": "system" },
-        "host": host(machine),
-        "agent": agent(machine, "metricbeat"),
-        "ecs": { "version": "8.0.0" },
-    });
-    if let (Value::Object(document), Value::Object(more)) = (&mut document, more) {
-        document.extend(more);
-    }
-    document.to_string()
-}
-
-fn pct(share: f64) -> f64 {
-    (share * 10_000.0).round() / 10_000.0
-}
-
-/// A `system.process` document.
-pub(super) fn process_sample(machine: &Machine, at: DateTime<Utc>, p: &ProcessSample<'_>) -> String {
-    let total = match p.share {
-        Some(share) => json!({ "value": p.used_ms, "pct": pct(share * f64::from(machine.cores)), "norm": { "pct": pct(share) } }),
-        None => json!({ "value": p.used_ms }),
-    };
-    let start = millis(p.start);
-    let name = p.image.rsplit('\\').next().unwrap_or(p.image);
-    metricbeat(machine, at, "process", json!({
-        "process": {
-            "pid": p.pid, "name": name, "executable": p.image, "command_line": p.command_line, "parent": { "pid": p.parent_pid }, "state": "running",
-        },
-        "user": { "name": p.user },
-        "system": { "process": {
-            "cpu": { "start_time": start, "total": total }, "memory": { "rss": { "bytes": p.rss_bytes } }, "state": "running", "num_threads": 12,
-        } },
-    }))
-}
-
-/// A `system.cpu` document; `share` is the part of the whole host, 0 to 1.
-pub(super) fn host_sample(machine: &Machine, at: DateTime<Utc>, share: f64) -> String {
-    let both = |part: f64| json!({ "norm": { "pct": pct(part) }, "pct": pct(part * f64::from(machine.cores)) });
-    let cpu = json!({
-        "cores": machine.cores, "total": both(share), "user": both(share * 0.8), "system": both(share * 0.2), "idle": both(1.0 - share),
-    });
-    metricbeat(machine, at, "cpu", json!({ "system": { "cpu": cpu } }))
 }
 
 /// One connection as a sensor at the egress sees it.

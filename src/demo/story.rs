@@ -117,12 +117,12 @@ fn plant_boot_task(host: &mut Host, at: DateTime<Utc>) {
          <Actions Context=\"Author\"><Exec><Command>{folder}\\svchost.exe</Command></Exec></Actions>\r\n</Task>"
     );
     let computer = format!("{}$", host.machine.name.to_uppercase());
-    let texts = [
+    let data = shapes::texts([
         ("SubjectUserSid", "S-1-5-18"), ("SubjectUserName", &computer), ("SubjectDomainName", "CORP"), ("SubjectLogonId", "0x3e7"),
         ("TaskName", TASK), ("TaskContent", &xml),
-    ];
-    host.log(at + seconds(21), &shapes::TASK_CREATED, texts.map(|(name, value)| (name, value.to_owned())).to_vec());
-    host.log(at + seconds(21), &shapes::TASK_REGISTERED, vec![("TaskName", TASK.to_owned()), ("UserContext", "S-1-5-18".to_owned())]);
+    ]);
+    host.log(at + seconds(21), &shapes::TASK_CREATED, data);
+    host.log(at + seconds(21), &shapes::TASK_REGISTERED, shapes::texts([("TaskName", TASK), ("UserContext", "S-1-5-18")]));
 }
 
 fn miner_by_boot_task(host: &mut Host, at: DateTime<Utc>) {
@@ -148,10 +148,8 @@ fn wmi_subscription(host: &mut Host, at: DateTime<Utc>) {
     ];
     for (n, (layout, values)) in rows.into_iter().enumerate() {
         let at = at + seconds(2 * n as i64);
-        let mut data: shapes::Data = vec![
-            ("RuleName", "-".to_owned()), ("UtcTime", at.format("%Y-%m-%d %H:%M:%S%.3f").to_string()), ("Operation", "Created".to_owned()),
-            ("User", format!(r"CORP\{}", host.machine.user)),
-        ];
+        let (time, user) = (at.format("%Y-%m-%d %H:%M:%S%.3f").to_string(), format!(r"CORP\{}", host.machine.user));
+        let mut data = shapes::texts([("RuleName", "-"), ("UtcTime", &time), ("Operation", "Created"), ("User", &user)]);
         data.extend(values.iter().map(|(name, value)| (*name, (*value).to_owned())));
         host.log(at, layout, data);
     }
@@ -173,11 +171,11 @@ fn exploited_web_server(host: &mut Host, at: DateTime<Utc>) {
     host.write_file(loader, at + seconds(17), r"C:\Windows\Temp\WinRing0x64.sys");
     let arguments = format!("--url stratum+ssl://xmr-eu.pool-two.example:14433 --user {} --pass web --coin monero --background", wallet("two"));
     let miner = host.start(at + seconds(25), loader, &TEMP_MINER, &arguments, WEB_POOL);
-    let texts = [
+    let data = shapes::texts([
         ("ServiceName", "WinRing0_1_2_0"), ("ImagePath", r"C:\Windows\Temp\WinRing0x64.sys"), ("ServiceType", "kernel mode driver"),
         ("StartType", "demand start"), ("AccountName", ""),
-    ];
-    host.log(at + seconds(26), &shapes::SERVICE_INSTALLED, texts.map(|(name, value)| (name, value.to_owned())).to_vec());
+    ]);
+    host.log(at + seconds(26), &shapes::SERVICE_INSTALLED, data);
     mine(host, miner, at + seconds(27), &POOL_TWO, 83.0);
 }
 
