@@ -102,3 +102,19 @@ impl Rows {
         Ok(self.count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::DateTime;
+
+    #[test]
+    fn the_load_decodes_to_five_kinds_of_rows_and_repeated_events_to_one() {
+        let load = Load::new(DateTime::from_timestamp(1_770_000_000, 0).unwrap());
+        let limit = Limit::prepare(&load, 0..6_000, 2).unwrap();
+        let tables: std::collections::BTreeSet<_> = limit.parts.iter().flat_map(|rows| rows.tables.keys()).map(|n| Fact::TABLES[*n].0).collect();
+        assert_eq!(tables.into_iter().collect::<Vec<_>>(), ["connection", "cpu_sample", "dns_query", "process_start", "process_stop"]);
+        let rows: u64 = limit.parts.iter().map(|rows| rows.count).sum();
+        assert!((5_930..5_990).contains(&rows), "{rows} rows of 6,000 events, 1 % of the last 4,000 repeated");
+    }
+}

@@ -197,8 +197,15 @@ pub async fn post(ingest_url: &str, token: &str, now: DateTime<Utc>, seed: u64) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::exceptions::{Baseline, EntryBody, Indicator};
+    use crate::{
+        model::{
+            event::{HostKey, RawRecord},
+            exceptions::{Baseline, EntryBody, Indicator},
+        },
+        sources,
+    };
     use chrono::TimeDelta;
+    use std::sync::Arc;
 
     fn now() -> DateTime<Utc> {
         DateTime::from_timestamp(1_770_000_000, 0).unwrap()
@@ -233,6 +240,30 @@ mod tests {
             }
         }
         assert!((100_000..260_000).contains(&count), "{count} documents");
+    }
+
+    #[test]
+    fn every_document_decodes_to_a_fact_of_its_host_without_field_errors() {
+        let mut tables = std::collections::BTreeMap::<&str, usize>::new();
+        for name in ["ws-103", "lt-201", "srv-app-01", "web-02"] {
+            for (_, text) in host::day_of(machine(name), now(), 7).into_iter().enumerate().filter(|(n, d)| n % 10 == 0 || !d.1.contains("system.process")).map(|(_, d)| d) {
+                let record = RawRecord { bytes: text.clone().into(), client_id: None, defaults: Arc::default() };
+                for event in sources::decode(&record).unwrap_or_else(|e| panic!("{e}: {text}")) {
+                    assert!(event.field_errors.is_empty(), "{:?}: {text}", event.field_errors);
+                    let ours = match &event.host {
+                        HostKey::Agent { name: host, .. } => host.as_deref().is_some_and(|h| h.starts_with(name)),
+                        HostKey::Name(host) => host.starts_with(name),
+                        HostKey::Address(ip) => ip.to_string() == machine(name).ip,
+                        HostKey::None => false,
+                    };
+                    assert!(ours, "{:?}: {text}", event.host);
+                    *tables.entry(event.fact.table()).or_default() += 1;
+                }
+            }
+        }
+        for table in ["process_start", "process_stop", "module_load", "file_write", "connection", "dns_query", "cpu_sample", "host_sample", "persistence", "script"] {
+            assert!(tables.contains_key(table), "no {table} among {tables:?}");
+        }
     }
 
     #[test]
