@@ -6,6 +6,7 @@ pub mod assets;
 pub mod auth;
 pub mod error;
 pub mod filters;
+pub mod ingest;
 pub mod page;
 pub mod paths;
 
@@ -19,15 +20,18 @@ mod detections_api;
 mod hosts_api;
 mod indicators;
 mod maintenance;
+mod openapi;
 mod processes_api;
 mod status_api;
 
 mod account;
 mod help;
 mod layers;
+mod serve;
 mod status;
 
 pub use error::{Error, FieldError, Result};
+pub use serve::serve;
 
 use crate::app::App;
 use auth::Needs;
@@ -94,6 +98,7 @@ pub const TABLES: &[&[Route]] = &[
     hosts_api::ROUTES,
     indicators::ROUTES,
     maintenance::ROUTES,
+    openapi::ROUTES,
     processes_api::ROUTES,
     status_api::ROUTES,
     // further features: their `ROUTES` here ..
@@ -116,6 +121,7 @@ pub fn browser(app: Arc<App>) -> Router {
         .merge(hosts_api::routes())
         .merge(indicators::routes())
         .merge(maintenance::routes())
+        .merge(openapi::routes())
         .merge(processes_api::routes())
         .merge(status_api::routes())
         // .. and their `routes()` here

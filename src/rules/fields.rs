@@ -385,12 +385,16 @@ impl Event for Decoded<'_> {
 /// # Errors
 /// Names the field that the category lacks, or whose text does not fit.
 pub(super) fn fact_of<'e>(category: Category, fields: impl IntoIterator<Item = (&'e str, &'e str)>) -> Result<Fact, String> {
+    let put = |column: &mut Option<String>, text: &str| {
+        *column = Some(text.to_lowercase());
+        Some(())
+    };
     let mut fact = category.blank();
     for (name, text) in fields {
         let filled = match (name, &mut fact) {
             // Not columns under Sigma's name, but what rules on signatures need.
-            ("SignatureStatus", Fact::ProcessStart(f)) => Some(f.signature = Some(text.to_lowercase())),
-            ("SignatureStatus", Fact::ModuleLoad(f)) => Some(f.signature = Some(text.to_lowercase())),
+            ("SignatureStatus", Fact::ProcessStart(f)) => put(&mut f.signature, text),
+            ("SignatureStatus", Fact::ModuleLoad(f)) => put(&mut f.signature, text),
             ("Hashes", Fact::ProcessStart(f)) => text.strip_prefix("SHA256=").map(|hash| f.sha256 = Some(hash.to_lowercase())),
             (_, fact) => fill(fact, name, text),
         };

@@ -234,12 +234,19 @@ impl Rule {
         let result = evaluate_rule(&self.compiled, event)?;
         let ResultBody::Detection(body) = result.body else { return None };
         let text = |field: &str| event.get_field(field).and_then(|v| v.as_str().map(std::borrow::Cow::into_owned));
+        let mut best: Option<(String, std::ops::Range<usize>)> = None;
+        // The longest text says most: a path more than the access mask beside it.
         for needle in self.needles.iter().filter(|n| body.matched_selections.contains(&n.detection)) {
             if let Some(text) = text(&needle.field)
+                && best.as_ref().is_none_or(|(shown, _)| text.len() > shown.len())
                 && let Some(at) = needle.pattern.find(&text)
             {
-                return Some(excerpt::around(&text, at.range()));
+                let at = at.range();
+                best = Some((text, at));
             }
+        }
+        if let Some((text, at)) = best {
+            return Some(excerpt::around(&text, at));
         }
         let whole = body.matched_fields.iter().find_map(|m| text(&m.field));
         Some(whole.map_or_else(String::new, |text| excerpt::around(&text, 0..0)))

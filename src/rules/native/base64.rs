@@ -158,8 +158,9 @@ mod tests {
 
     #[test]
     fn tokens_are_the_long_runs() {
-        let found: Vec<_> = tokens("short abcdefghijklmnopqrstuvwx== tail").collect();
-        assert_eq!(found, [6..30]);
+        let text = "short abcdefghijklmnopqrstuvwx== tail";
+        let found: Vec<_> = tokens(text).map(|token| &text[token]).collect();
+        assert_eq!(found, ["abcdefghijklmnopqrstuvwx"]);
         assert_eq!(tokens("").count(), 0);
     }
 

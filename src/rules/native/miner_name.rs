@@ -1,4 +1,4 @@
-//! C.MINERNAME and M.OFN_MINER: a mining program by file name or version data, and one that hides behind another file name.
+//! C.MINERNAME and `M.OFN_MINER`: a mining program by file name or version data, and one that hides behind another file name.
 
 use super::Check;
 use crate::{
