@@ -127,7 +127,8 @@ impl<'r> Decoder<'r> {
         if judged && host == HostKey::None {
             return Err(Reject::NoHost);
         }
-        let identity_host = stated_text.clone().or_else(|| self.defaults.host.as_deref().and_then(host_name)).unwrap_or_default();
+        let identity_host =
+            stated_text.clone().or_else(|| self.defaults.host.as_deref().and_then(host_name)).unwrap_or_default();
         let windows = draft.position.filter(|p| p.record_id > 0 && !p.channel.is_empty()).zip(stated_text);
         let mut field_errors = draft.errors;
         field_errors.extend(self.repaired.iter().map(|name| (*name).to_owned()));
@@ -202,8 +203,13 @@ impl<'r> Decoder<'r> {
 fn next_identity(first: &Identity, n: usize) -> Identity {
     let mut next = first.clone();
     match &mut next {
-        Identity::Windows { channel, .. } => channel.push_str(&format!("#{n}")),
-        Identity::Content { digest, .. } => *digest = Sha256::new().chain_update(*digest).chain_update(n.to_be_bytes()).finalize().into(),
+        Identity::Windows { channel, .. } => {
+            channel.push('#');
+            channel.push_str(&n.to_string());
+        }
+        Identity::Content { digest, .. } => {
+            *digest = Sha256::new().chain_update(*digest).chain_update(n.to_be_bytes()).finalize().into();
+        }
     }
     next
 }

@@ -237,7 +237,12 @@ mod tests {
         ];
         for (bytes, expected, note) in cases {
             let (text, notes) = text_of(bytes, "a");
-            assert_eq!((text.as_deref(), notes.as_slice()), (Some(expected), [note].as_slice()), "{}", bytes.escape_ascii());
+            assert_eq!(
+                (text.as_deref(), notes.as_slice()),
+                (Some(expected), [note].as_slice()),
+                "{}",
+                bytes.escape_ascii()
+            );
         }
         assert_eq!(text_of(b"{\"a\":\"tab\there\"}", "a").0.as_deref(), Some("tab\there"));
     }

@@ -108,7 +108,9 @@ impl Decoder<'_> {
         if inner_context.opened <= MOST_WRAPPERS {
             for path in ["_source", "event", "body", "message", "event.original", "log"] {
                 let inner = match doc.at(path) {
-                    Some(inner @ Json::Object(_)) if path != "message" && path != "log" => self.recognised(inner, &inner_context),
+                    Some(inner @ Json::Object(_)) if path != "message" && path != "log" => {
+                        self.recognised(inner, &inner_context)
+                    }
                     Some(Json::Str(text)) => self.recognised_line(text, &inner_context),
                     _ => None,
                 };
@@ -162,11 +164,22 @@ impl Decoder<'_> {
 
     /// Well formed, but not ours to judge.
     pub(super) fn other(&self, doc: &Json<'_>, context: &Context<'_>) -> Result<Events, Reject> {
-        let first = |paths: &[&str]| paths.iter().find_map(|path| scalar::text(doc.at(path)?).map(std::borrow::Cow::into_owned));
-        let stamp = ["@timestamp", "timestamp", "ts", "time", "EventTime"].iter().find_map(|path| scalar::time(doc.at(path)?));
+        let first = |paths: &[&str]| {
+            paths.iter().find_map(|path| scalar::text(doc.at(path)?).map(std::borrow::Cow::into_owned))
+        };
+        let stamp =
+            ["@timestamp", "timestamp", "ts", "time", "EventTime"].iter().find_map(|path| scalar::time(doc.at(path)?));
         let fact = OtherEvent {
             provider: first(&["event.provider", "event.module", "source", "SourceName"]),
-            channel: first(&["event.dataset", "log.file.path", "sourcetype", "Channel", "event_type", "_path", "@stream"]),
+            channel: first(&[
+                "event.dataset",
+                "log.file.path",
+                "sourcetype",
+                "Channel",
+                "event_type",
+                "_path",
+                "@stream",
+            ]),
             code: first(&["event.code", "EventID"]),
         };
         let name = first(&["host.name", "host.hostname", "host", "Hostname", "hostname"]);

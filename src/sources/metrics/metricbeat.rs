@@ -15,11 +15,15 @@ use crate::sources::{
     windows::winlogbeat,
 };
 
-pub(in crate::sources) fn decode(decoder: &Decoder<'_>, doc: &Json<'_>, context: &Context<'_>) -> Result<Events, Reject> {
+pub(in crate::sources) fn decode(
+    decoder: &Decoder<'_>,
+    doc: &Json<'_>,
+    context: &Context<'_>,
+) -> Result<Events, Reject> {
     let dataset = doc.str_at("event.dataset").or_else(|| doc.str_at("metricset.name")).unwrap_or_default();
     let fact = match dataset {
         "system.process" | "process" => process(doc),
-        "system.cpu" | "cpu" => host(doc),
+        "system.cpu" | "cpu" => Some(host(doc)),
         "windows.perfmon" | "perfmon" => gpu(doc),
         _ => None,
     };
@@ -90,7 +94,7 @@ fn process(doc: &Json<'_>) -> Option<Fact> {
     Some(sample.into())
 }
 
-fn host(doc: &Json<'_>) -> Option<Fact> {
+fn host(doc: &Json<'_>) -> Fact {
     let logical_cpus = number(doc, "system.cpu.cores");
     let normalised = float(doc, "system.cpu.total.norm.pct").or_else(|| float(doc, "host.cpu.usage"));
     let share = normalised.map(|part| part * 100.0).or_else(|| {
@@ -103,7 +107,7 @@ fn host(doc: &Json<'_>) -> Option<Fact> {
         uptime_seconds: None,
         source: Some("system.cpu".to_owned()),
     };
-    Some(sample.into())
+    sample.into()
 }
 
 /// One engine of one process; its value is percent already.
@@ -113,7 +117,8 @@ fn gpu(doc: &Json<'_>) -> Option<Fact> {
         return None;
     }
     let engine = Engine::parse(perfmon.str_at("instance")?).filter(Engine::computes)?;
-    let (name, value) = perfmon.at("metrics")?.members().iter().find(|(name, _)| name.to_ascii_lowercase().starts_with("util"))?;
+    let (name, value) =
+        perfmon.at("metrics")?.members().iter().find(|(name, _)| name.to_ascii_lowercase().starts_with("util"))?;
     let raw = scalar::float(value).ok().flatten().or_else(|| scalar::float(value.at("percentage")?).ok().flatten())?;
     let sample = CpuSample {
         pid: Some(engine.pid),
