@@ -16,6 +16,8 @@ mod draft;
 mod json;
 mod metrics;
 mod network;
+mod osquery;
+mod otlp;
 mod repair;
 mod scalar;
 mod shape;

@@ -148,7 +148,7 @@ impl Record<'_> {
         decoder.finish(Draft {
             time: when,
             name: self.computer.as_deref().or(context.host).map(str::to_owned),
-            agent: self.agent.map(str::to_owned),
+            agent: self.agent.or_else(|| self.lent_agent(context)).map(str::to_owned),
             addresses: std::mem::take(&mut self.addresses),
             position: self.computer.is_some().then(|| Position {
                 channel: self.channel.clone().into_owned(),
@@ -160,6 +160,12 @@ impl Record<'_> {
             facts,
             ..Draft::default()
         })
+    }
+
+    /// The envelope's id, if it names the same host.
+    fn lent_agent<'c>(&self, context: &Context<'c>) -> Option<&'c str> {
+        let (computer, host) = (self.computer.as_deref()?, context.host?);
+        context.agent.filter(|_| draft::first_label(computer).eq_ignore_ascii_case(draft::first_label(host)))
     }
 
     fn other(&self) -> Fact {
