@@ -12,6 +12,7 @@
     )
 )]
 
+mod batch;
 mod draft;
 mod json;
 mod metrics;
@@ -28,6 +29,7 @@ mod windows;
 mod xml;
 
 use crate::model::event::{Event, RawRecord, Reject};
+pub use batch::split_batch;
 use draft::Decoder;
 use shape::Context;
 use smallvec::SmallVec;

@@ -66,7 +66,7 @@ pub(in crate::sources) fn osquery(
     context: &Context<'_>,
 ) -> Result<Events, Reject> {
     let data = columns.str_at("data").unwrap_or("{}");
-    let decoded = json::read(data.as_bytes(), |tree, _| {
+    let events = json::read(data.as_bytes(), |tree, _| {
         let values = ["EventData", "UserData"].iter().find_map(|key| tree.get(key)).unwrap_or(tree);
         let record = Record {
             created: ["datetime", "time"].iter().find_map(|name| scalar::time(columns.get(name)?)),
@@ -80,5 +80,5 @@ pub(in crate::sources) fn osquery(
         };
         record.decode(decoder, context)
     });
-    decoded.map_err(Reject::BadJson)?
+    events.map_err(Reject::BadJson)?
 }
