@@ -2,7 +2,9 @@
 
 use super::{Ends, Facts, Record, one, registry, wmi};
 use crate::model::{
-    fact::{Connection, DnsQuery, Fact, FileWrite, ModuleLoad, ProcessStart, ProcessStop, ProcessTamper, SettingChange},
+    fact::{
+        Connection, DnsQuery, Fact, FileWrite, ModuleLoad, ProcessStart, ProcessStop, ProcessTamper, SettingChange,
+    },
     group,
 };
 use crate::sources::{json::Json, scalar, values::Values};
@@ -59,7 +61,11 @@ pub(super) fn process_start(v: &Values<'_>, at: Option<DateTime<Utc>>) -> Proces
         description: v.string("Description"),
         signer,
         signature,
-        user_name: v.text("LogonId").and_then(|id| scalar::well_known(&id)).map(str::to_owned).or_else(|| v.account("User")),
+        user_name: v
+            .text("LogonId")
+            .and_then(|id| scalar::well_known(&id))
+            .map(str::to_owned)
+            .or_else(|| v.account("User")),
         integrity: v.text("IntegrityLevel").and_then(|t| scalar::integrity(&t)).map(str::to_owned),
         session: v.number("TerminalSessionId"),
         parent_guid: v.guid("ParentProcessGuid"),
@@ -105,7 +111,8 @@ fn connection(record: &Record<'_>, at: Option<DateTime<Utc>>) -> Connection {
         destination: (v.ip("DestinationIp"), v.pid("DestinationPort")),
     };
     ends.apply(protocol, outbound, &record.addresses, &mut connection);
-    connection.remote_host = v.text("DestinationHostname").filter(|_| outbound != Some(false)).map(|name| scalar::dns_name(&name));
+    connection.remote_host =
+        v.text("DestinationHostname").filter(|_| outbound != Some(false)).map(|name| scalar::dns_name(&name));
     connection
 }
 
