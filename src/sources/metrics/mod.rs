@@ -55,8 +55,7 @@ pub(super) fn gpu_sample(instance: &str, unit: &str, raw: f64, interval_ms: Opti
 pub(super) fn process_sample(sample: CpuSample) -> CpuSample {
     let image = sample.image.as_deref();
     let name = sample.name.clone().or_else(|| image.map(|i| group::base_name(i).to_owned()));
-    let group_key = image.and_then(|i| group::group_of(i, sample.command_line.as_deref(), None));
-    CpuSample { name, group_key, ..sample }
+    CpuSample { name, ..sample }
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ impl Flow<'_> {
     }
 }
 
-/// Events of a sensor's record about `internal`, at `at`.
+/// Events of a sensor's record about `internal`, at `at`: the start of what it saw, so that all records of a connection are neighbours.
 pub(super) fn finish(
     decoder: &Decoder<'_>,
     at: Option<DateTime<Utc>>,

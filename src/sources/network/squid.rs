@@ -70,7 +70,7 @@ impl Access<'_> {
         // The line is the event, whatever carried it.
         flow::finish(
             decoder,
-            Some(self.ended_at),
+            started_at.or(Some(self.ended_at)),
             Some(self.client),
             smallvec::smallvec![connection.into()],
             Some(self.line.as_bytes().to_vec()),

@@ -40,8 +40,8 @@ pub(in crate::sources) fn decode(
     };
     match doc.str_at("event_type").unwrap_or_default() {
         "flow" => {
-            let (end, internal) = (base.ended_at.or(at), base.internal());
-            flow::finish(decoder, end, internal, smallvec![base.connection().into()], None)
+            let (start, internal) = (base.started_at.or(at), base.internal());
+            flow::finish(decoder, start, internal, smallvec![base.connection().into()], None)
         }
         "tls" => {
             let flow = Flow {

@@ -55,7 +55,7 @@ pub(in crate::sources) fn decode(
                 application: text("service").and_then(flow::application),
                 ..base
             };
-            flow::finish(decoder, ended_at.or(started), internal, smallvec![flow.connection().into()], None)
+            flow::finish(decoder, started.or(ended_at), internal, smallvec![flow.connection().into()], None)
         }
         "ssl" => {
             let protocol = base.protocol.or(Some("tcp"));

@@ -24,7 +24,6 @@ fn a_process_start_is_read_whole() {
     assert_eq!(start.sha256, Some("ab".repeat(32)));
     assert_eq!(start.description, None);
     assert!(start.command_line.is_some_and(|c| c.ends_with(":3333 ")));
-    assert!(start.group_key.is_some());
 }
 
 /// 23, 25, 27: one record, whatever carried it, is one event.

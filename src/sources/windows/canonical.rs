@@ -164,7 +164,6 @@ fn process_start(f: &Fields<'_, '_>, at: Option<DateTime<Utc>>) -> ProcessStart 
         guid: f.read("process.guid", scalar::guid),
         pid: f.pid("process.pid"),
         started_at: f.time("process.started_at").or(at),
-        group_key: image.as_deref().and_then(|i| group::group_of(i, command_line.as_deref(), sha256.as_deref())),
         original_file_name: f.text("process.original_file_name"),
         company: f.text("process.company"),
         product: f.text("process.product"),
@@ -203,7 +202,6 @@ fn process_sample(f: &Fields<'_, '_>) -> CpuSample {
         gpu_share: f.read("sample.gpu_share", scalar::float),
         gpu_engine: f.text("sample.gpu_engine"),
         parent_pid: f.pid("process.parent.pid"),
-        group_key: image.as_deref().and_then(|i| group::group_of(i, command_line.as_deref(), None)),
         image,
         command_line,
     }

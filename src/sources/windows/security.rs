@@ -3,7 +3,6 @@
 use super::{Ends, Facts, Record, one, prefixed_account, registry, service, taskscheduler};
 use crate::model::{
     fact::{Connection, ProcessStart, ProcessStop, SettingChange},
-    group,
 };
 use crate::sources::scalar;
 use chrono::{DateTime, Utc};
@@ -33,7 +32,6 @@ fn process_start(record: &Record<'_>, at: Option<DateTime<Utc>>) -> ProcessStart
     ProcessStart {
         pid: v.pid("NewProcessId"),
         started_at: at,
-        group_key: image.as_deref().and_then(|i| group::group_of(i, command_line.as_deref(), None)),
         user_name: prefixed_account(v, if target { "Target" } else { "Subject" }),
         integrity: v.text("MandatoryLabel").and_then(|t| scalar::integrity(&t)).map(str::to_owned),
         // `ProcessId` is the creator here; an ECS `process.pid` would be the new process.

@@ -5,7 +5,6 @@ use crate::model::{
     fact::{
         Connection, DnsQuery, Fact, FileWrite, ModuleLoad, ProcessStart, ProcessStop, ProcessTamper, SettingChange,
     },
-    group,
 };
 use crate::sources::{json::Json, scalar, values::Values};
 use chrono::{DateTime, Utc};
@@ -54,7 +53,6 @@ pub(super) fn process_start(v: &Values<'_>, at: Option<DateTime<Utc>>) -> Proces
         guid: v.guid("ProcessGuid"),
         pid: v.pid("ProcessId"),
         started_at: at,
-        group_key: image.as_deref().and_then(|i| group::group_of(i, command_line.as_deref(), sha256.as_deref())),
         original_file_name: v.string("OriginalFileName"),
         company: v.string("Company"),
         product: v.string("Product"),
