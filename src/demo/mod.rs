@@ -94,7 +94,7 @@ struct Batch {
     body: String,
 }
 
-fn batches(now: DateTime<Utc>, seed: u64, send: &mpsc::Sender<Batch>) {
+fn batches(now: DateTime<Utc>, seed: u64, queue: &mpsc::Sender<Batch>) {
     let empty = |protocol| Batch { protocol, documents: 0, body: String::new() };
     let mut open = [empty(Protocol::Bulk), empty(Protocol::Native)];
     for (protocol, document) in documents(now, seed) {
@@ -102,13 +102,13 @@ fn batches(now: DateTime<Utc>, seed: u64, send: &mpsc::Sender<Batch>) {
         let batch = if protocol == Protocol::Bulk { bulk } else { native };
         protocol.append(&mut batch.body, &document);
         batch.documents += 1;
-        if batch.documents == BATCH && send.blocking_send(std::mem::replace(batch, empty(protocol))).is_err() {
+        if batch.documents == BATCH && queue.blocking_send(std::mem::replace(batch, empty(protocol))).is_err() {
             // The other side failed and tells its reason itself.
             return;
         }
     }
     for batch in open.into_iter().filter(|b| b.documents > 0) {
-        if send.blocking_send(batch).is_err() {
+        if queue.blocking_send(batch).is_err() {
             return;
         }
     }
@@ -171,7 +171,7 @@ async fn send(client: &Client, ingest_url: &str, token: &str, batch: Batch) -> a
 /// # Errors
 /// The server cannot be reached, refuses the token, or stays busy.
 pub async fn post(ingest_url: &str, token: &str, now: DateTime<Utc>, seed: u64) -> anyhow::Result<Posted> {
-    let client = Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().context("making an HTTP client")?;
+    let client = Client::builder().no_proxy().timeout(Duration::from_mins(1)).build().context("making an HTTP client")?;
     let (sender, receiver) = mpsc::channel(2 * CONNECTIONS);
     let generator = task::spawn_blocking(move || batches(now, seed, &sender));
     let style = ProgressStyle::with_template("{spinner} {human_pos} events posted ({per_sec})").context("progress style")?;
