@@ -10,6 +10,7 @@ use crate::{
     rules::Ruleset,
     store::{accounts, audit},
     time::{self, Clock},
+    worker,
 };
 use anyhow::{Context, bail, ensure};
 use sqlx::{Connection, PgConnection, PgPool, ConnectOptions};
@@ -167,7 +168,7 @@ async fn run(
         app.tasks.spawn(http::serve(listener, http::ingest::router(app.clone()), app.stop.clone()));
     }
     if parts.contains(&Part::Worker) {
-        app.tasks.spawn(crate::worker::run(app.clone()));
+        app.tasks.spawn(worker::run(app.clone()));
     }
     let beside = beside(app).await;
     if beside.is_ok() {

@@ -10,7 +10,6 @@ use chrono::{DateTime, TimeDelta, Utc};
 use coalface::{
     app::App,
     config::Settings,
-    intake::Writer,
     model::{
         detection::{Content, Severity},
         exceptions::{EntryBody, Subject},
@@ -24,8 +23,6 @@ use coalface::{
 use serde_json::{Value, json};
 use sqlx::types::Json;
 use std::sync::Arc;
-use tokio::sync::Notify;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
 const KEY: &[u8] = b"a key for tests";
@@ -42,21 +39,8 @@ struct Site {
 impl Site {
     async fn new() -> Self {
         let db = Db::new().await;
-        let clock = Arc::new(Fixed(now()));
-        let (marked, stop) = (Arc::new(Notify::new()), CancellationToken::new());
-        let (writer, _) = Writer::new(db.pools.ingest.clone(), clock.clone(), marked.clone(), stop.clone());
-        let app = App {
-            db: db.pools.clone(),
-            clock,
-            settings: Arc::new(Settings::default()),
-            rules: Arc::new(Ruleset::default()),
-            writer,
-            marked,
-            audit_key: KEY.into(),
-            tasks: TaskTracker::new(),
-            stop,
-        };
-        Self { db, router: coalface::http::browser(Arc::new(app)) }
+        let app = App::assemble(Arc::new(Settings::default()), db.pools.clone(), Arc::new(Fixed(now())), Ruleset::default(), KEY.into());
+        Self { router: coalface::http::browser(app), db }
     }
 
     async fn token(&self, owner: &str, scope: Scope) -> String {
