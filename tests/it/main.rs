@@ -5,3 +5,5 @@ mod architecture;
 mod embedded;
 mod faults;
 mod harness;
+mod import;
+mod wire;
