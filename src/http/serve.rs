@@ -48,13 +48,13 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
     };
     server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(HEAD);
     let handle = Handle::new();
-    let served = server.handle(handle.clone()).serve(router.into_make_service_with_connect_info::<SocketAddr>());
-    let mut served = pin!(served);
+    let mut running =
+        pin!(server.handle(handle.clone()).serve(router.into_make_service_with_connect_info::<SocketAddr>()));
     let ended = tokio::select! {
-        ended = &mut served => ended,
+        ended = &mut running => ended,
         () = stop.cancelled() => {
             handle.graceful_shutdown(Some(GRACE));
-            served.await
+            running.await
         }
     };
     if let Err(error) = ended {
@@ -150,7 +150,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         self.watch(written, cx)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, parts: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
         self.watch(written, cx)
     }

@@ -30,7 +30,9 @@ async fn a_folder_of_every_kind_is_read_in_order_and_once() {
     gzip.finish().unwrap();
     fs::write(at("c.zst"), zstd::encode_all(line(4).as_bytes(), 3).unwrap()).unwrap();
     let mut zip = ZipWriter::new(File::create(at("d.zip")).unwrap());
-    for (name, content) in [("../../outside.json", line(5)), ("inner/x.jsonl", line(6)), ("dump.bin", "\0\0\0".to_owned())] {
+    for (name, content) in
+        [("../../outside.json", line(5)), ("inner/x.jsonl", line(6)), ("dump.bin", "\0\0\0".to_owned())]
+    {
         zip.start_file(name, SimpleFileOptions::default()).unwrap();
         zip.write_all(content.as_bytes()).unwrap();
     }
@@ -66,15 +68,19 @@ async fn what_cannot_be_read_at_all_is_said() {
 #[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "where the telemetry lies is the tester's business")]
 async fn real_records_are_read() {
-    let folder = std::env::var_os("COALFACE_TELEMETRY").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/telemetry"), PathBuf::from);
+    let folder = std::env::var_os("COALFACE_TELEMETRY")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/telemetry"), PathBuf::from);
     if !folder.is_dir() {
         return eprintln!("skipped: no telemetry in {}", folder.display());
     }
     let app = TestApp::new().await;
     let paths = ["evtx_attack", "winlogbeat_golden"].map(|name| folder.join(name)).into();
     let reports = import(&app.app, paths, &ProgressBar::hidden()).await.unwrap();
-    assert!(reports.iter().any(|r| r.name.ends_with(".evtx")));
+    assert!(reports.iter().any(|r| Path::new(&r.name).extension().is_some_and(|e| e == "evtx")));
     for report in &reports {
-        assert!(report.accepted + report.duplicate > 0 && report.quarantined == 0 && report.troubles.is_empty(), "{report}");
+        assert!(
+            report.accepted + report.duplicate > 0 && report.quarantined == 0 && report.troubles.is_empty(),
+            "{report}"
+        );
     }
 }

@@ -6,7 +6,8 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 fn bulk(verb: &str, documents: &[(&str, String)]) -> String {
-    documents.iter().map(|(id, source)| format!("{{\"{verb}\":{{\"_index\":\"x\",\"_id\":\"{id}\"}}}}\n{source}\n")).collect()
+    let action = |id: &str| json!({verb: {"_index": "x", "_id": id}}).to_string();
+    documents.iter().flat_map(|(id, source)| [action(id), "\n".to_owned(), source.clone(), "\n".to_owned()]).collect()
 }
 
 fn statuses(reply: &Value) -> Vec<u64> {
@@ -17,7 +18,10 @@ fn statuses(reply: &Value) -> Vec<u64> {
 #[tokio::test]
 async fn each_action_has_its_item_and_a_broken_source_costs_only_itself() {
     let app = TestApp::new().await;
-    let body = bulk("create", &[("a", process_start(1).to_string()), ("b", "{broken".to_owned()), ("c", process_start(3).to_string())]);
+    let body = bulk(
+        "create",
+        &[("a", process_start(1).to_string()), ("b", "{broken".to_owned()), ("c", process_start(3).to_string())],
+    );
     let first = send(&app, "POST", "/_bulk", &[], body.clone()).await.expect(StatusCode::OK);
     assert_eq!(statuses(&first.json()), [201, 400, 201]);
     assert!(first.text().contains(r#""errors":true"#));
@@ -43,16 +47,16 @@ async fn a_batch_that_holds_itself_twice_is_stored_once_and_answered_for_every_c
 #[tokio::test]
 async fn the_reply_is_what_clients_search_for() {
     let app = TestApp::new().await;
-    let mixed = format!(
-        "{{\"index\":{{}}}}\n{}\n{{\"create\":{{\"_id\":\"b\"}}}}\n{}\n",
-        process_start(1),
-        process_start(2)
-    );
+    let mixed =
+        format!("{{\"index\":{{}}}}\n{}\n{{\"create\":{{\"_id\":\"b\"}}}}\n{}\n", process_start(1), process_start(2));
     let reply = send(&app, "POST", "/win/_bulk", &[], mixed).await.expect(StatusCode::OK);
     assert!(reply.text().contains(r#""errors":false,"items":[{"index":{"_index":"win","_id":""#), "{}", reply.text());
     assert!(reply.text().ends_with(r#"{"create":{"_index":"win","_id":"b","status":201}}]}"#), "{}", reply.text());
 
-    let body = format!("{{\"delete\":{{\"_id\":\"d\"}}}}\n{{\"update\":{{\"_id\":\"u\"}}}}\n{{\"doc\":{{}}}}\n{{\"create\":{{}}}}\n{}\n", process_start(3));
+    let body = format!(
+        "{{\"delete\":{{\"_id\":\"d\"}}}}\n{{\"update\":{{\"_id\":\"u\"}}}}\n{{\"doc\":{{}}}}\n{{\"create\":{{}}}}\n{}\n",
+        process_start(3)
+    );
     let reply = send(&app, "POST", "/_bulk", &[], body).await.expect(StatusCode::OK);
     assert_eq!(statuses(&reply.json()), [400, 400, 201]);
     assert_eq!(app.count("select count(*) from quarantine where reason = 'unsupported_action'").await, 2);
@@ -62,8 +66,12 @@ async fn the_reply_is_what_clients_search_for() {
 async fn every_route_takes_a_batch_and_every_reply_names_the_product() {
     let app = TestApp::new().await;
     let body = bulk("create", &[("a", process_start(1).to_string())]);
-    for (method, path) in [("PUT", "/_bulk"), ("POST", "/win/_bulk"), ("POST", "/elastic/_bulk"), ("POST", "/elastic/win/_bulk/")] {
-        let reply = send(&app, method, path, &[("content-type", "application/x-ndjson")], body.clone()).await.expect(StatusCode::OK);
+    for (method, path) in
+        [("PUT", "/_bulk"), ("POST", "/win/_bulk"), ("POST", "/elastic/_bulk"), ("POST", "/elastic/win/_bulk/")]
+    {
+        let reply = send(&app, method, path, &[("content-type", "application/x-ndjson")], body.clone())
+            .await
+            .expect(StatusCode::OK);
         assert_eq!(reply.header("x-elastic-product"), "Elasticsearch");
         assert_eq!(reply.header("content-type"), "application/json");
     }
@@ -73,7 +81,10 @@ async fn every_route_takes_a_batch_and_every_reply_names_the_product() {
         (send(&app, "POST", "/_bulk", &[], "").await, StatusCode::BAD_REQUEST),
         (send_as(&app, "POST", "/_bulk", &[], body.clone()).await, StatusCode::UNAUTHORIZED),
         (send(&app, "GET", "/win/_search", &[], "").await, StatusCode::NOT_FOUND),
-        (send(&app, "POST", "/_bulk", &[("content-length", "99999999")], body.clone()).await, StatusCode::PAYLOAD_TOO_LARGE),
+        (
+            send(&app, "POST", "/_bulk", &[("content-length", "99999999")], body.clone()).await,
+            StatusCode::PAYLOAD_TOO_LARGE,
+        ),
     ] {
         let reply = reply.expect(status);
         assert_eq!(reply.header("x-elastic-product"), "Elasticsearch");
@@ -88,12 +99,22 @@ async fn every_route_takes_a_batch_and_every_reply_names_the_product() {
 #[tokio::test]
 async fn clients_that_ask_first_hear_what_lets_them_send() {
     let app = TestApp::new().await;
-    let root = send(&app, "GET", "/elastic", &[("user-agent", "Elastic-Winlogbeat/9.1.0 (windows; amd64)")], "").await.expect(StatusCode::OK);
+    let root = send(&app, "GET", "/elastic", &[("user-agent", "Elastic-Winlogbeat/9.1.0 (windows; amd64)")], "")
+        .await
+        .expect(StatusCode::OK);
     assert_eq!(root.json()["version"]["number"], "9.1.0");
     assert_eq!(send(&app, "GET", "/", &[], "").await.json()["version"]["number"], "8.17.0");
     for (method, path, expected) in [
-        ("GET", "/_license", json!({"license": {"uid": "coalface", "type": "basic", "status": "active", "expiry_date_in_millis": 4_000_000_000_000_u64}})),
-        ("GET", "/_cluster/health", json!({"cluster_name": "coalface", "status": "green", "timed_out": false, "number_of_nodes": 1})),
+        (
+            "GET",
+            "/_license",
+            json!({"license": {"uid": "coalface", "type": "basic", "status": "active", "expiry_date_in_millis": 4_000_000_000_000_u64}}),
+        ),
+        (
+            "GET",
+            "/_cluster/health",
+            json!({"cluster_name": "coalface", "status": "green", "timed_out": false, "number_of_nodes": 1}),
+        ),
         ("GET", "/_nodes/http", json!({"nodes": {}})),
         ("GET", "/_ingest/pipeline/x", json!({})),
         ("PUT", "/_index_template/x", json!({"acknowledged": true})),

@@ -42,7 +42,9 @@ async fn send(app: &TestApp, method: &str, path: &str, headers: &[(&str, &str)],
 
 /// Sends a body with these headers only.
 async fn send_as(app: &TestApp, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
-    let request = headers.iter().fold(Request::builder().method(method).uri(path), |request, (name, value)| request.header(*name, *value));
+    let request = headers
+        .iter()
+        .fold(Request::builder().method(method).uri(path), |request, (name, value)| request.header(*name, *value));
     app.ingest(request.body(body.into()).unwrap()).await
 }
 

@@ -42,11 +42,23 @@ async fn a_bad_record_is_kept_apart_and_named() {
     let app = TestApp::new().await;
     let body = format!("{}\n{{broken\n{}\n", process_start(1), process_start(2));
     let reply = send(&app, "POST", EVENTS, &[], body.clone()).await.expect(StatusCode::OK);
-    assert_eq!(reply.text(), r#"{"accepted":2,"duplicate":0,"quarantined":1,"errors":[{"index":1,"reason":"bad_json"}]}"#);
+    assert_eq!(
+        reply.text(),
+        r#"{"accepted":2,"duplicate":0,"quarantined":1,"errors":[{"index":1,"reason":"bad_json"}]}"#
+    );
     let again = send(&app, "POST", EVENTS, &[], body).await.expect(StatusCode::OK);
-    assert_eq!(again.json(), json!({"accepted": 0, "duplicate": 2, "quarantined": 1, "errors": [{"index": 1, "reason": "bad_json"}]}));
+    assert_eq!(
+        again.json(),
+        json!({"accepted": 0, "duplicate": 2, "quarantined": 1, "errors": [{"index": 1, "reason": "bad_json"}]})
+    );
     assert_eq!((facts(&app).await, quarantined(&app).await), (2, 1));
-    assert_eq!(app.count("select count(*) from quarantine where raw = '{broken' and token = 'program-ingest' and protocol = 'native'").await, 1);
+    assert_eq!(
+        app.count(
+            "select count(*) from quarantine where raw = '{broken' and token = 'program-ingest' and protocol = 'native'"
+        )
+        .await,
+        1
+    );
 }
 
 #[tokio::test]
@@ -86,7 +98,10 @@ async fn poison_among_many_is_repaired_or_kept_apart() {
         body.extend(poison(record, field));
     }
     let reply = send(&app, "POST", EVENTS, &[], body).await.expect(StatusCode::OK);
-    assert_eq!(reply.json(), json!({"accepted": 506, "duplicate": 0, "quarantined": 1, "errors": [{"index": 506, "reason": "too_large"}]}));
+    assert_eq!(
+        reply.json(),
+        json!({"accepted": 506, "duplicate": 0, "quarantined": 1, "errors": [{"index": 506, "reason": "too_large"}]})
+    );
 }
 
 #[tokio::test]
@@ -94,7 +109,11 @@ async fn every_scheme_is_a_credential_and_anything_else_stores_nothing() {
     let app = TestApp::new().await;
     let token = app.token(Scope::Ingest).await;
     let pair = STANDARD.encode(format!("any:{token}"));
-    for (record, value) in [format!("Bearer {token}"), format!("splunk {token}"), format!("ApiKey {pair}"), format!("BASIC {pair}")].iter().enumerate() {
+    for (record, value) in
+        [format!("Bearer {token}"), format!("splunk {token}"), format!("ApiKey {pair}"), format!("BASIC {pair}")]
+            .iter()
+            .enumerate()
+    {
         let body = process_start(record as u64).to_string();
         send_as(&app, "POST", EVENTS, &[("authorization", value)], body).await.expect(StatusCode::OK);
     }
@@ -131,7 +150,10 @@ async fn a_token_counts_until_it_expires_and_no_longer() {
     let app = TestApp::new().await;
     let value = format!("Bearer {}", app.token(Scope::Ingest).await);
     let later = coalface::http::ingest::router(app.later(TimeDelta::days(91)));
-    let request = axum::http::Request::post(EVENTS).header("authorization", value).body(axum::body::Body::from(process_start(1).to_string())).unwrap();
+    let request = axum::http::Request::post(EVENTS)
+        .header("authorization", value)
+        .body(axum::body::Body::from(process_start(1).to_string()))
+        .unwrap();
     let reply = tower::ServiceExt::oneshot(later, request).await.unwrap();
     assert_eq!(reply.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(facts(&app).await, 0);
@@ -141,10 +163,18 @@ async fn a_token_counts_until_it_expires_and_no_longer() {
 async fn a_token_bound_to_a_host_speaks_for_no_other() {
     let app = TestApp::new().await;
     let expires_at = app.now() + TimeDelta::days(1);
-    let new = tokens::New { name: "bound", scopes: &[Scope::Ingest], owner: "console:bound", host: Some("ws-0001.corp.example"), expires_at };
-    let token = tokens::create(&mut *app.db().pool().acquire().await.unwrap(), &new, app.now()).await.unwrap().unwrap();
+    let new = tokens::New {
+        name: "bound",
+        scopes: &[Scope::Ingest],
+        owner: "console:bound",
+        host: Some("ws-0001.corp.example"),
+        expires_at,
+    };
+    let token = tokens::create(&mut app.db().pool().acquire().await.unwrap(), &new, app.now()).await.unwrap().unwrap();
     let value = format!("Bearer {token}");
-    let reply = send_as(&app, "POST", EVENTS, &[("authorization", &value)], process_start(1).to_string()).await.expect(StatusCode::OK);
+    let reply = send_as(&app, "POST", EVENTS, &[("authorization", &value)], process_start(1).to_string())
+        .await
+        .expect(StatusCode::OK);
     assert_eq!(reply.json()["errors"], json!([{"index": 0, "reason": "host_not_allowed"}]));
     assert_eq!(facts(&app).await, 0);
 }
@@ -154,7 +184,11 @@ async fn what_cannot_be_read_is_refused_as_the_table_says() {
     let app = TestApp::new().await;
     for path in [EVENTS, "/_bulk"] {
         for (headers, body, status) in [
-            ([("content-type", "application/msgpack")].as_slice(), b"\x81".to_vec(), StatusCode::UNSUPPORTED_MEDIA_TYPE),
+            (
+                [("content-type", "application/msgpack")].as_slice(),
+                b"\x81".to_vec(),
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ),
             (&[("content-encoding", "br")], b"x".to_vec(), StatusCode::UNSUPPORTED_MEDIA_TYPE),
             (&[("content-encoding", "gzip")], b"not gzip".to_vec(), StatusCode::BAD_REQUEST),
             (&[("content-length", "99999999")], b"{}".to_vec(), StatusCode::PAYLOAD_TOO_LARGE),
@@ -174,7 +208,9 @@ async fn without_a_database_the_answer_is_to_come_back() {
     for path in [EVENTS, "/_bulk", "/elastic/"] {
         let body = format!("{{\"create\":{{}}}}\n{}\n", process_start(1));
         let method = if path == "/elastic/" { "GET" } else { "POST" };
-        let reply = send_as(&app, method, path, &[("authorization", &value)], body).await.expect(StatusCode::SERVICE_UNAVAILABLE);
+        let reply = send_as(&app, method, path, &[("authorization", &value)], body)
+            .await
+            .expect(StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(reply.text(), "busy, retry later\n");
         assert_eq!(reply.header("retry-after"), "1");
         assert!(reply.header("content-type").starts_with("text/plain"));
