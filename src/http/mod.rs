@@ -10,6 +10,7 @@ pub mod page;
 pub mod paths;
 
 mod allowlist;
+mod allowlist_pages;
 mod api;
 mod assessment;
 mod baselines;
@@ -87,6 +88,7 @@ pub const TABLES: &[&[Route]] = &[
     ROUTES,
     account::ROUTES,
     allowlist::ROUTES,
+    allowlist_pages::ROUTES,
     assessment::ROUTES,
     baselines::ROUTES,
     coverage_api::ROUTES,
@@ -110,6 +112,7 @@ pub fn browser(app: Arc<App>) -> Router {
         .merge(routes())
         .merge(account::routes())
         .merge(allowlist::routes())
+        .merge(allowlist_pages::routes())
         .merge(assessment::routes())
         .merge(baselines::routes())
         .merge(coverage_api::routes())

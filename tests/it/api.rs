@@ -493,6 +493,113 @@ async fn every_route_wants_its_scope() {
     assert!(api().count() > 30);
 }
 
+/// What a browser gets: status, where it is sent, and the page.
+struct Seen {
+    status: StatusCode,
+    to: Option<String>,
+    page: scraper::Html,
+}
+
+impl Seen {
+    fn texts(&self, selector: &str) -> Vec<String> {
+        let selector = scraper::Selector::parse(selector).unwrap();
+        self.page.select(&selector).map(|e| e.text().collect::<Vec<_>>().join(" ").split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+    }
+
+    fn value(&self, name: &str) -> Option<String> {
+        let selector = scraper::Selector::parse(&format!("[name={name}]")).unwrap();
+        self.page.select(&selector).next().and_then(|e| e.value().attr("value")).map(str::to_owned)
+    }
+}
+
+/// A signed-in browser.
+struct Browser<'a> {
+    site: &'a Site,
+    cookie: String,
+}
+
+impl Browser<'_> {
+    async fn go(&self, method: &str, path: &str, form: &[(&str, &str)]) -> Seen {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::COOKIE, format!("cf_session={}", self.cookie))
+            .header("sec-fetch-site", "same-origin")
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let body: String = form.iter().map(|(n, v)| format!("{n}={}&", percent(v))).collect();
+        let answer = self.site.router.clone().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
+        let status = answer.status();
+        let to = answer.headers().get(header::LOCATION).map(|v| v.to_str().unwrap().to_owned());
+        let bytes = axum::body::to_bytes(answer.into_body(), 8 << 20).await.unwrap();
+        Seen { status, to, page: scraper::Html::parse_document(std::str::from_utf8(&bytes).unwrap()) }
+    }
+}
+
+fn percent(text: &str) -> String {
+    text.bytes().map(|b| format!("%{b:02x}")).collect()
+}
+
+impl Site {
+    async fn browser(&self, name: &str) -> Browser<'_> {
+        let mut conn = self.db.pool().acquire().await.unwrap();
+        let id: i64 = sqlx::query_scalar("select account_id from account where name = $1").bind(name).fetch_one(&mut *conn).await.unwrap();
+        let cookie = coalface::store::sessions::begin(&mut conn, id, None, now()).await.unwrap();
+        Browser { site: self, cookie }
+    }
+}
+
+#[tokio::test]
+async fn an_entry_is_written_from_a_detection_previewed_stored_approved_and_ended_without_a_script() {
+    let site = Site::new().await;
+    let admin = site.token("console:setup", Scope::Admin).await;
+    for (name, role) in [("kim", "lead"), ("lee", "admin"), ("sam", "analyst"), ("vic", "viewer")] {
+        site.account(name, role, "system").await;
+    }
+    let host = host_id(&site.ok(&admin, "POST", "/api/v1/hosts", json!({"name":"srv-1"}), StatusCode::CREATED).await);
+    let id = site.detection(host, 1, &content(json!({"title":"<b>hot</b>"}))).await;
+    let (kim, lee, sam, vic) = (site.browser("kim").await, site.browser("lee").await, site.browser("sam").await, site.browser("vic").await);
+
+    let form = sam.go("GET", &format!("/allowlist/new?detection={id}"), &[]).await;
+    assert_eq!((form.status, form.value("sha256"), form.value("scope_value")), (StatusCode::OK, Some("ab".repeat(32)), Some("srv-1".to_owned())));
+    assert_eq!(vic.go("GET", "/allowlist/new", &[]).await.status, StatusCode::FORBIDDEN);
+    assert!(vic.go("GET", "/allowlist", &[]).await.texts("form[action='/allowlist'], a.button").is_empty());
+
+    let csrf = form.value("csrf").unwrap();
+    let sha256 = "ab".repeat(32);
+    let typed = [("csrf", csrf.as_str()), ("sha256", &sha256), ("signer", "Example Corp"), ("scope", "hosts"), ("scope_value", "srv-1"), ("covers", "R"), ("reason", "ours")];
+    let with = |more: &[(&'static str, &'static str)]| typed.iter().copied().chain(more.iter().copied()).collect::<Vec<(&str, &str)>>();
+    let preview = sam.go("POST", "/allowlist", &with(&[("action", "preview")])).await;
+    assert_eq!(preview.texts(".preview h2"), ["Would have hidden 1 on 1 host"]);
+    assert_eq!(preview.texts(".preview td a"), ["<b>hot</b>"], "text of events stays text");
+    assert_eq!(preview.value("signer").as_deref(), Some("Example Corp"), "the form as typed");
+    // Wrong input comes back with what is wrong; a form of another session does nothing.
+    let wrong = sam.go("POST", "/allowlist", &with(&[("expires_on", "tomorrow")])).await;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(wrong.texts("#fault")[0].starts_with("expires_on"));
+    assert_eq!(kim.go("POST", "/allowlist", &typed).await.status, StatusCode::FORBIDDEN);
+
+    let made = sam.go("POST", "/allowlist", &with(&[("more_codes", "C.MINERFLAG"), ("action", "create")])).await;
+    assert_eq!((made.status, made.to.as_deref()), (StatusCode::SEE_OTHER, Some("/allowlist")));
+    for (browser, want) in [(&kim, "waiting (1 of 2)"), (&lee, "active")] {
+        let list = browser.go("GET", "/allowlist?show=waiting", &[]).await;
+        let csrf = list.value("csrf").unwrap();
+        let entry: i64 = sqlx::query_scalar("select max(entry_id) from allowlist_entry").fetch_one(site.db.pool()).await.unwrap();
+        assert_eq!(browser.go("POST", &format!("/allowlist/{entry}/approve"), &[("csrf", &csrf)]).await.status, StatusCode::SEE_OTHER);
+        let states = browser.go("GET", "/allowlist", &[]).await.texts("tbody td:nth-of-type(1)");
+        assert_eq!(states, [want]);
+        // An analyst may not end it; a lead may, and what it covered stays covered.
+        if want == "active" {
+            let path = format!("/allowlist/{entry}/expire");
+            assert_eq!(sam.go("POST", &path, &typed[..1]).await.status, StatusCode::FORBIDDEN);
+            assert_eq!(lee.go("POST", &path, &[("csrf", &csrf), ("version", "1")]).await.status, StatusCode::SEE_OTHER);
+        }
+    }
+    assert_eq!(kim.go("GET", "/allowlist?show=all", &[]).await.texts("tbody td:nth-of-type(1)"), ["expired"]);
+    let mut conn = site.db.pool().acquire().await.unwrap();
+    assert_eq!(allowlist::in_force(&mut conn, now()).await.unwrap().len(), 1);
+    site.audited().await;
+}
+
 #[tokio::test]
 async fn the_description_names_every_route_its_scope_and_no_other() {
     let site = Site::new().await;
