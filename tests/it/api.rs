@@ -526,8 +526,7 @@ impl Browser<'_> {
             .header(header::COOKIE, format!("cf_session={}", self.cookie))
             .header("sec-fetch-site", "same-origin")
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-        let body: String = form.iter().map(|(n, v)| format!("{n}={}&", percent(v))).collect();
-        let answer = self.site.router.clone().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
+        let answer = self.site.router.clone().oneshot(request.body(Body::from(encoded(form))).unwrap()).await.unwrap();
         let status = answer.status();
         let to = answer.headers().get(header::LOCATION).map(|v| v.to_str().unwrap().to_owned());
         let bytes = axum::body::to_bytes(answer.into_body(), 8 << 20).await.unwrap();
@@ -535,8 +534,12 @@ impl Browser<'_> {
     }
 }
 
-fn percent(text: &str) -> String {
-    text.bytes().map(|b| format!("%{b:02x}")).collect()
+/// A form as browsers send it.
+fn encoded(form: &[(&str, &str)]) -> String {
+    form.iter().fold(form_urlencoded::Serializer::new(String::new()), |mut out, (name, value)| {
+        out.append_pair(name, value);
+        out
+    }).finish()
 }
 
 impl Site {
