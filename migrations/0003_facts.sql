@@ -362,3 +362,6 @@ create table undated (
   event_id uuid primary key,
   occurred_at timestamptz not null
 );
+
+-- ends are looked up by pid: a start without GUID finds its end, whichever came first
+create index on process_stop (host_id, pid, occurred_at);

@@ -6,6 +6,7 @@ pub mod assets;
 pub mod auth;
 pub mod error;
 pub mod filters;
+pub mod ingest;
 pub mod page;
 pub mod paths;
 
@@ -27,9 +28,11 @@ mod status_api;
 mod account;
 mod help;
 mod layers;
+mod serve;
 mod status;
 
 pub use error::{Error, FieldError, Result};
+pub use serve::serve;
 
 use crate::app::App;
 use auth::Needs;

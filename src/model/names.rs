@@ -24,6 +24,8 @@ const SYSTEM_FOLDERS: &[&str] = &[
     "\\windows\\system32", "\\windows\\syswow64", "\\windows\\winsxs", "\\windows\\servicing", "\\$windows.~bt",
     "\\windows\\softwaredistribution", "\\windows\\systemtemp", "\\windows\\uus", "\\windows.old",
     "\\programdata\\docker\\windowsfilter", "\\programdata\\microsoft\\windows\\containers",
+    // Settings and the store's Notepad live here; only TrustedInstaller writes to either.
+    "\\windows\\immersivecontrolpanel", "\\program files\\windowsapps",
 ];
 
 /// Whether a comparable path lies in a folder where Windows keeps its own binaries.
@@ -94,6 +96,18 @@ pub fn is_user_writable(path: &str) -> bool {
     let path = comparable_path(path);
     let rest = path.get(2..).filter(|_| path.get(1..2) == Some(":")).unwrap_or(&path);
     USER_WRITABLE.iter().any(|f| rest.starts_with(f))
+}
+
+/// Makers whose version data is believed where a signature is not known (`TrustedVendors`): an attacker would have to claim them.
+const TRUSTED_VENDORS: &[&str] = &[
+    "microsoft", "google", "mozilla", "adobe", "intel", "nvidia", "amd", "oracle", "apple", "cisco", "vmware", "citrix", "zoom video",
+    "the git development community", "node.js", "python software foundation", "jetbrains", "docker", "elasticsearch",
+];
+
+/// Whether version data names a trusted vendor.
+pub fn is_trusted_vendor(company: &str) -> bool {
+    let company = company.trim().to_lowercase();
+    TRUSTED_VENDORS.iter().any(|v| company.starts_with(v))
 }
 
 #[cfg(test)]
