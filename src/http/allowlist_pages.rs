@@ -279,6 +279,7 @@ struct NewPage {
     preview: Option<Preview>,
     /// Approvals an entry like this needs; only with a preview.
     needed: i16,
+    hard_codes: String,
 }
 
 fn hard_codes() -> String {
@@ -305,7 +306,7 @@ pub(crate) async fn new(
         None => EntryForm::default(),
     };
     let chrome = Chrome::load(&mut conn, &who, Section::Tuning, app.clock.now()).await?;
-    page::render(StatusCode::OK, &NewPage { chrome, form, fault: None, preview: None, needed: 0 })
+    page::render(StatusCode::OK, &NewPage { chrome, form, fault: None, preview: None, needed: 0, hard_codes: hard_codes() })
 }
 
 /// `POST /allowlist`: previews or stores, by the button that was pressed.
@@ -318,7 +319,7 @@ pub(crate) async fn create(who: Allowed<Propose>, State(app): State<Arc<App>>, F
         Ok(body) => body,
         Err(fault) => {
             let chrome = Chrome::load(&mut tx, &who, Section::Tuning, now).await?;
-            return page::render(StatusCode::UNPROCESSABLE_ENTITY, &NewPage { chrome, form, fault: Some(fault), preview: None, needed: 0 });
+            return page::render(StatusCode::UNPROCESSABLE_ENTITY, &NewPage { chrome, form, fault: Some(fault), preview: None, needed: 0, hard_codes: hard_codes() });
         }
     };
     if previews {
@@ -326,7 +327,7 @@ pub(crate) async fn create(who: Allowed<Propose>, State(app): State<Arc<App>>, F
         let preview = store::preview(&mut tx, &body, now).await?;
         let needed = body.approvals_needed(until, now, author.leads, !preview.true_positives.is_empty());
         let chrome = Chrome::load(&mut tx, &who, Section::Tuning, now).await?;
-        return page::render(StatusCode::OK, &NewPage { chrome, form, fault: None, preview: Some(preview), needed });
+        return page::render(StatusCode::OK, &NewPage { chrome, form, fault: None, preview: Some(preview), needed, hard_codes: hard_codes() });
     }
     match store::create(&mut tx, body, author, now).await {
         Ok(made) => {
