@@ -11,6 +11,7 @@ pub mod page;
 pub mod paths;
 
 mod allowlist;
+mod allowlist_pages;
 mod api;
 mod assessment;
 mod baselines;
@@ -90,6 +91,7 @@ pub const TABLES: &[&[Route]] = &[
     ROUTES,
     account::ROUTES,
     allowlist::ROUTES,
+    allowlist_pages::ROUTES,
     assessment::ROUTES,
     baselines::ROUTES,
     coverage_api::ROUTES,
@@ -113,6 +115,7 @@ pub fn browser(app: Arc<App>) -> Router {
         .merge(routes())
         .merge(account::routes())
         .merge(allowlist::routes())
+        .merge(allowlist_pages::routes())
         .merge(assessment::routes())
         .merge(baselines::routes())
         .merge(coverage_api::routes())
