@@ -261,7 +261,7 @@ struct Problem<'a> {
     detail: String,
     request_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    existing_id: Option<&'a str>,
+    id: Option<&'a str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
 }
@@ -274,11 +274,11 @@ fn problem(error: &Error, id: &RequestId) -> Response {
         status: status.as_u16(),
         detail: error.to_string(),
         request_id: &id.0,
-        existing_id: None,
+        id: None,
         errors: &[],
     };
     match error {
-        Error::Exists { id } => body.existing_id = Some(id),
+        Error::Exists { id } => body.id = Some(id),
         Error::Invalid(errors) => {
             body.errors = errors;
             if let [one] = errors.as_slice() {

@@ -9,6 +9,21 @@ pub mod filters;
 pub mod page;
 pub mod paths;
 
+mod allowlist;
+mod allowlist_pages;
+mod api;
+mod assessment;
+mod baselines;
+mod coverage_api;
+mod destinations_api;
+mod detections_api;
+mod hosts_api;
+mod indicators;
+mod maintenance;
+mod openapi;
+mod processes_api;
+mod status_api;
+
 mod account;
 mod destinations;
 mod detections;
@@ -92,6 +107,19 @@ route_table! {
 pub const TABLES: &[&[Route]] = &[
     ROUTES,
     account::ROUTES,
+    allowlist::ROUTES,
+    allowlist_pages::ROUTES,
+    assessment::ROUTES,
+    baselines::ROUTES,
+    coverage_api::ROUTES,
+    destinations_api::ROUTES,
+    detections_api::ROUTES,
+    hosts_api::ROUTES,
+    indicators::ROUTES,
+    maintenance::ROUTES,
+    openapi::ROUTES,
+    processes_api::ROUTES,
+    status_api::ROUTES,
     // further features: their `ROUTES` here ..
 ];
 
@@ -103,6 +131,19 @@ pub fn browser(app: Arc<App>) -> Router {
     Router::new()
         .merge(routes())
         .merge(account::routes())
+        .merge(allowlist::routes())
+        .merge(allowlist_pages::routes())
+        .merge(assessment::routes())
+        .merge(baselines::routes())
+        .merge(coverage_api::routes())
+        .merge(destinations_api::routes())
+        .merge(detections_api::routes())
+        .merge(hosts_api::routes())
+        .merge(indicators::routes())
+        .merge(maintenance::routes())
+        .merge(openapi::routes())
+        .merge(processes_api::routes())
+        .merge(status_api::routes())
         // .. and their `routes()` here
         .fallback(|| async { Error::NotFound })
         .method_not_allowed_fallback(|| async { Error::Method })

@@ -67,4 +67,45 @@ paths! {
     Health "/healthz";
     /// Database reachable and migrated.
     Ready "/readyz";
+    /// Entries of the allowlist; a form posts here.
+    Allowlist "/allowlist";
+    /// A new entry, pre-filled from a detection.
+    NewEntry "/allowlist/new";
+    /// API: one detection.
+    ApiDetection { id: DetectionId } "/api/v1/detections/{id}";
+    /// API: one process.
+    ApiProcess { id: ProcessId } "/api/v1/processes/{id}/tree";
+    /// API: one machine by name.
+    ApiHost { name: String } "/api/v1/hosts/{name}";
+    /// API: somebody stands behind an entry.
+    EntryApproval { id: Number } "/api/v1/allowlist/{id}/approve";
+    /// API: what the engine thinks of one machine.
+    ApiHostAssessment { name: String } "/api/v1/hosts/{name}/assessment";
+    /// API and pages: one entry, window, baseline or indicator by its number.
+    Numbered { id: Number } "/api/v1/allowlist/{id}";
+}
+
+/// Number of an entry, window, baseline or indicator: `17` or, as evidence names it, `AL-17`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Number(pub i64);
+
+impl std::str::FromStr for Number {
+    type Err = std::num::ParseIntError;
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        let digits = text.strip_prefix("AL-").or_else(|| text.strip_prefix("MW-")).unwrap_or(text);
+        digits.parse().map(Self)
+    }
+}
+
+impl std::fmt::Display for Number {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(d)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
 }

@@ -12,6 +12,17 @@ use uuid::Uuid;
 #[sqlx(transparent)]
 pub struct HostId(pub i64);
 
+impl fmt::Display for HostId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Serializes a number as text: public ids are strings, since JSON readers round long numbers.
+pub fn as_text<T: fmt::Display, S: Serializer>(value: &T, s: S) -> Result<S::Ok, S::Error> {
+    s.collect_str(value)
+}
+
 /// Identity of an event by its content (wire formats, section 1.3): the first 16 bytes of a SHA-256.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
 #[sqlx(transparent)]

@@ -9,7 +9,7 @@ use super::{
 use crate::model::{
     detection::{Content, Disposition},
     exceptions::{self, DEFAULT_VALIDITY, Entry, EntryBody, Invalid},
-    ids::{DetectionId, HostId},
+    ids::{DetectionId, HostId, as_text},
     preview::{Hidden, Preview, would_hide},
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -44,6 +44,7 @@ pub struct Approval {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Stored {
     /// Its number.
+    #[serde(serialize_with = "as_text")]
     pub id: i64,
     /// As evidence names it: `AL-17`.
     pub label: String,

@@ -4,7 +4,10 @@ use super::{
     audit::{self, Actor, Deed},
     marks::{self, Validity},
 };
-use crate::model::exceptions::{Baseline, Scope};
+use crate::model::{
+    exceptions::{Baseline, Scope},
+    ids::as_text,
+};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgConnection;
@@ -13,6 +16,7 @@ use sqlx::PgConnection;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Stored {
     /// Its number.
+    #[serde(serialize_with = "as_text")]
     pub id: i64,
     /// What was written.
     #[serde(flatten)]

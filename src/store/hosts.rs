@@ -6,7 +6,7 @@ use super::{
 };
 use crate::model::{
     exceptions::{HostBody, Scope},
-    ids::HostId,
+    ids::{HostId, as_text},
 };
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -16,7 +16,7 @@ use sqlx::PgConnection;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Host {
     /// Key.
-    #[serde(rename = "host_id")]
+    #[serde(serialize_with = "as_text")]
     pub id: HostId,
     /// Lower case; the longest name known.
     pub name: String,

@@ -4,7 +4,10 @@ use super::{
     audit::{self, Actor, Deed},
     marks,
 };
-use crate::model::exceptions::Indicator;
+use crate::model::{
+    exceptions::Indicator,
+    ids::as_text,
+};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgConnection;
@@ -13,6 +16,7 @@ use sqlx::PgConnection;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Stored {
     /// Its number.
+    #[serde(serialize_with = "as_text")]
     pub id: i64,
     /// What was written, category and confidence filled in.
     #[serde(flatten)]

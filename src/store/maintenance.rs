@@ -4,7 +4,10 @@ use super::{
     audit::{self, Actor, Deed},
     marks::{self, Validity},
 };
-use crate::model::exceptions::{self, Window};
+use crate::model::{
+    exceptions::{self, Window},
+    ids::as_text,
+};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use sqlx::{PgConnection, types::Json};
@@ -13,6 +16,7 @@ use sqlx::{PgConnection, types::Json};
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Stored {
     /// Its number.
+    #[serde(serialize_with = "as_text")]
     pub id: i64,
     /// As evidence names it: `MW-3`.
     pub label: String,

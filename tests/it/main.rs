@@ -1,4 +1,5 @@
 //! The integration tests: one binary, a database per test.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod api;
 mod harness;
