@@ -1,2 +1,7 @@
 //! The `coalface` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    coalface::cli::main(std::env::args_os().collect())
+}

@@ -24,6 +24,8 @@ const SYSTEM_FOLDERS: &[&str] = &[
     "\\windows\\system32", "\\windows\\syswow64", "\\windows\\winsxs", "\\windows\\servicing", "\\$windows.~bt",
     "\\windows\\softwaredistribution", "\\windows\\systemtemp", "\\windows\\uus", "\\windows.old",
     "\\programdata\\docker\\windowsfilter", "\\programdata\\microsoft\\windows\\containers",
+    // Settings and the store's Notepad live here; only TrustedInstaller writes to either.
+    "\\windows\\immersivecontrolpanel", "\\program files\\windowsapps",
 ];
 
 /// Whether a comparable path lies in a folder where Windows keeps its own binaries.

@@ -1,144 +1,237 @@
-//! What tests stand on: one fast cluster per run, a migrated template, a database per test.
-//!
-//! The cluster lives under `target/`, is started by whichever test process comes first, shared by all, and ends by itself when none
-//! has used it for a while.
+//! What tests stand on: the real program on a database of its own, with a clock that stands still, asked through its routers.
+#![expect(dead_code, reason = "a verb may be waiting for its first test")]
 
-use coalface::{
-    app::Pools,
-    database,
-    embedded::{Claim, Durability, Embedded, Login},
+mod database;
+
+pub(crate) use database::Db;
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::ConnectInfo,
+    http::{HeaderMap, Method, Request, StatusCode, header, request},
 };
-use sha2::{Digest, Sha256};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, postgres::PgConnectOptions};
-use std::{path::Path, process::Stdio, sync::OnceLock};
+use chrono::{DateTime, TimeDelta, Utc};
+use coalface::{
+    app::App,
+    config::Settings,
+    http,
+    intake::{self, Outcome},
+    model::{
+        event::{Defaults, RawRecord},
+        permission::{Role, Scope},
+    },
+    rules::Ruleset,
+    store::{
+        accounts::{self, Password},
+        sessions, tokens,
+    },
+    time::Fixed,
+};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use std::{net::SocketAddr, sync::Arc};
+use tower::ServiceExt;
 
-/// Key of the advisory lock under which templates are made.
-const TEMPLATE_LOCK: i64 = 0x636f_616c;
+/// Where the tests' clock stands unless a test says otherwise.
+pub(crate) const NOW: &str = "2026-03-02T10:00:00Z";
 
-/// The cluster of this run; held by each process as long as it lives.
-fn cluster() -> &'static Embedded {
-    static CLUSTER: OnceLock<Embedded> = OnceLock::new();
-    CLUSTER.get_or_init(|| {
-        // a thread of its own, since every test has its own runtime
-        std::thread::spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let data = Path::new(env!("CARGO_TARGET_TMPDIR")).join("postgres");
-                let cluster = Embedded::open(&data, None, Claim::Visit, Durability::UnsafeFast).await.unwrap();
-                end_when_unused(&data, &cluster);
-                cluster
-            })
-        })
-        .join()
-        .unwrap()
-    })
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// Nobody known.
+    Anonymous,
+    /// A person signed in with a browser, named like their role.
+    Person(Role),
+    /// Another person of the same role.
+    Other(Role),
+    /// A program with a token of its own.
+    Program(Scope),
 }
 
-/// A shell that outlives us and stops the server once no test process holds a lock on the folder.
-fn end_when_unused(data: &Path, cluster: &Embedded) {
-    let script = r#"cd / && exec 9>"$1/reaper.lock" && flock -n 9 || exit 0
-        while sleep 20; do
-          flock -n "$1/coalface.lock" flock -n "$1/visitors.lock" true || continue
-          pid=$(head -n 1 "$2/cluster/postmaster.pid") && kill -QUIT "$pid"; exit
-        done"#;
-    std::process::Command::new("setsid")
-        .args(["sh", "-c", script, "reaper"])
-        .args([data, cluster.folder()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-}
-
-/// A database of its own for one test, dropped with it.
+/// A person or program, known by now.
 #[derive(Debug)]
-pub(crate) struct Db {
-    name: String,
-    /// As the application connects.
-    pub(crate) pools: Pools,
+struct Known {
+    who: Who,
+    /// Cookie or token.
+    secret: String,
+    /// Hidden field of a person's forms.
+    csrf: String,
 }
 
-impl Db {
-    /// A fresh copy of the migrated template.
+/// The program under test.
+#[derive(Debug)]
+pub(crate) struct TestApp {
+    pub(crate) app: Arc<App>,
+    browser: Router,
+    known: tokio::sync::Mutex<Vec<Arc<Known>>>,
+    /// Dropped last.
+    db: Db,
+}
+
+/// What came back.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e} in {} {:?}", self.status, self.text()))
+    }
+
+    pub(crate) fn html(&self) -> scraper::Html {
+        scraper::Html::parse_document(self.text())
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// Fails the test, showing the answer, unless it has this status.
+    #[track_caller]
+    pub(crate) fn expect(self, status: StatusCode) -> Self {
+        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
+        self
+    }
+}
+
+impl TestApp {
     pub(crate) async fn new() -> Self {
-        let template = template().await;
-        let name = format!("t_{:016x}", rand::random::<u64>());
-        let mut admin = admin().await;
-        sqlx::raw_sql(AssertSqlSafe(format!("create database {name} template {template} owner coalface_owner"))).execute(&mut admin).await.unwrap();
-        admin.close().await.unwrap();
-        Self { pools: database::pools(&options(Login::App, &name)), name }
+        Self::at(NOW.parse().unwrap()).await
     }
 
-    /// The pool most tests want.
-    pub(crate) fn pool(&self) -> &PgPool {
-        &self.pools.worker
+    /// With the clock standing elsewhere.
+    pub(crate) async fn at(now: DateTime<Utc>) -> Self {
+        Self::with(Settings::default(), now).await
     }
 
-    /// A connection that may do anything, to look behind the scenes.
-    pub(crate) async fn superuser(&self) -> PgConnection {
-        options(Login::Superuser, &self.name).connect().await.unwrap()
+    pub(crate) async fn with(settings: Settings, now: DateTime<Utc>) -> Self {
+        let db = Db::new().await;
+        let rules = Ruleset::load(settings.rules.as_deref()).unwrap();
+        let key: Arc<[u8]> = Arc::from(b"a key for tests, thirty-two bytes".as_slice());
+        let app = App::assemble(Arc::new(settings), db.pools.clone(), Arc::new(Fixed(now)), rules, key);
+        Self { browser: http::browser(app.clone()), app, known: tokio::sync::Mutex::default(), db }
+    }
+
+    /// The same database seen by a program started later.
+    pub(crate) fn later(&self, by: TimeDelta) -> Arc<App> {
+        let clock = Arc::new(Fixed(self.now() + by));
+        let rules = Ruleset::load(self.app.settings.rules.as_deref()).unwrap();
+        App::assemble(self.app.settings.clone(), self.db.pools.clone(), clock, rules, self.app.audit_key.clone())
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.app.clock.now()
+    }
+
+    pub(crate) fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// A request to the browser port, from this machine.
+    pub(crate) async fn browser(&self, request: Request<Body>) -> Answer {
+        ask(&self.browser, request).await
+    }
+
+    /// `GET` of a page or API route.
+    pub(crate) async fn get(&self, who: Who, path: &str) -> Answer {
+        let request = self.request(who, Method::GET, path).await.body(Body::empty()).unwrap();
+        self.browser(request).await
+    }
+
+    /// A form as a browser posts it, hidden token included.
+    pub(crate) async fn post_form(&self, who: Who, path: &str, fields: &[(&str, &str)]) -> Answer {
+        let csrf = self.known(who.clone()).await.map(|known| known.csrf.clone()).unwrap_or_default();
+        let fields = fields.iter().copied().chain([("csrf", csrf.as_str())]);
+        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        let request = self.request(who, Method::POST, path).await.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        self.browser(request.body(Body::from(body)).unwrap()).await
+    }
+
+    /// An API call with a JSON body.
+    pub(crate) async fn api(&self, who: Who, method: Method, path: &str, body: &Value) -> Answer {
+        let request = self.request(who, method, path).await.header(header::CONTENT_TYPE, "application/json");
+        self.browser(request.body(Body::from(body.to_string())).unwrap()).await
+    }
+
+    /// The beginning of a request that carries who asks.
+    pub(crate) async fn request(&self, who: Who, method: Method, path: &str) -> request::Builder {
+        let request = Request::builder().method(method).uri(path).header(header::HOST, "coalface.example").header("sec-fetch-site", "same-origin");
+        match self.known(who.clone()).await {
+            None => request,
+            Some(known) if matches!(who, Who::Program(_)) => request.header(header::AUTHORIZATION, format!("Bearer {}", known.secret)),
+            Some(known) => request.header(header::COOKIE, format!("{}={}", http::auth::session_cookie(&self.app), known.secret)),
+        }
+    }
+
+    /// Text of a program's token.
+    pub(crate) async fn token(&self, scope: Scope) -> String {
+        self.known(Who::Program(scope)).await.unwrap().secret.clone()
+    }
+
+    /// Makes the account and session, or the token, when first needed.
+    async fn known(&self, who: Who) -> Option<Arc<Known>> {
+        let mut all = self.known.lock().await;
+        if let Some(known) = all.iter().find(|known| known.who == who) {
+            return Some(known.clone());
+        }
+        let now = self.now();
+        let mut db = self.db.pool().acquire().await.unwrap();
+        let (secret, csrf) = match &who {
+            Who::Anonymous => return None,
+            Who::Person(role) | Who::Other(role) => {
+                let name = if matches!(who, Who::Other(_)) { format!("other-{}", role.as_str()) } else { role.as_str().to_owned() };
+                // nobody signs in with it
+                let password = Password { hash: "none".into(), one_time: false };
+                let account = accounts::create(&mut db, &name, *role, &password, "system", now).await.unwrap().unwrap();
+                let secret = sessions::begin(&mut db, account, None, now).await.unwrap();
+                let csrf = sessions::find(&mut db, &secret, now).await.unwrap().unwrap().csrf;
+                (secret, csrf)
+            }
+            Who::Program(scope) => {
+                let (name, expires_at) = (format!("program-{}", scope.as_str()), now + TimeDelta::days(90));
+                let new = tokens::New { name: &name, scopes: &[*scope], owner: &format!("console:{name}"), host: None, expires_at };
+                (tokens::create(&mut db, &new, now).await.unwrap().unwrap(), String::new())
+            }
+        };
+        let known = Arc::new(Known { who, secret, csrf });
+        all.push(known.clone());
+        Some(known)
+    }
+
+    /// Stores documents as the native route does.
+    pub(crate) async fn send(&self, events: &[Value]) -> Vec<Outcome> {
+        let defaults = Arc::new(Defaults { token: "test".into(), ..Defaults::default() });
+        let record = |event: &Value| RawRecord { bytes: event.to_string().into(), client_id: None, defaults: defaults.clone() };
+        let origin = intake::Origin { token: "test".into(), protocol: "native", request_id: String::new() };
+        let batch = intake::prepare(events.iter().map(record).collect(), &self.app.rules, origin, self.now());
+        self.app.writer.submit(batch).await.unwrap().outcomes
+    }
+
+    /// One number from the database.
+    pub(crate) async fn count(&self, query: &'static str) -> i64 {
+        sqlx::query_scalar(query).fetch_one(self.db.pool()).await.unwrap()
     }
 }
 
-impl Drop for Db {
-    fn drop(&mut self) {
-        let name = self.name.clone();
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let mut admin = admin().await;
-                sqlx::raw_sql(AssertSqlSafe(format!("drop database {name} with (force)"))).execute(&mut admin).await.unwrap();
-            });
-        })
-        .join()
-        .unwrap();
-    }
-}
-
-fn options(login: Login, database: &str) -> PgConnectOptions {
-    cluster().connect_options(login).database(database)
-}
-
-async fn admin() -> PgConnection {
-    options(Login::Superuser, "postgres").connect().await.unwrap()
-}
-
-/// The name of a database with all migrations applied, made once per state of the migrations.
-async fn template() -> String {
-    let mut hash = Sha256::new();
-    for migration in sqlx::migrate!("./migrations").iter() {
-        hash.update(&*migration.checksum);
-    }
-    let name = format!("template_{}", hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>());
-    let mut admin = admin().await;
-    sqlx::query("select pg_advisory_lock($1)").bind(TEMPLATE_LOCK).execute(&mut admin).await.unwrap();
-    let there: bool = sqlx::query_scalar("select exists (select from pg_database where datname = $1)").bind(&name).fetch_one(&mut admin).await.unwrap();
-    if !there {
-        // under another name until it is whole
-        sqlx::raw_sql(AssertSqlSafe(format!("drop database if exists {name}_new"))).execute(&mut admin).await.unwrap();
-        sqlx::raw_sql(AssertSqlSafe(format!("create database {name}_new owner coalface_owner"))).execute(&mut admin).await.unwrap();
-        database::migrate(&options(Login::Owner, &format!("{name}_new"))).await.unwrap();
-        sqlx::raw_sql(AssertSqlSafe(format!("alter database {name}_new rename to {name}"))).execute(&mut admin).await.unwrap();
-    }
-    admin.close().await.unwrap();
-    name
+async fn ask(router: &Router, mut request: Request<Body>) -> Answer {
+    request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 50_000))));
+    let (parts, body) = router.clone().oneshot(request).await.unwrap().into_parts();
+    Answer { status: parts.status, headers: parts.headers, body: body.collect().await.unwrap().to_bytes() }
 }
 
 #[tokio::test]
-async fn every_test_has_a_migrated_database_of_its_own() {
-    let (one, two) = (Db::new().await, Db::new().await);
-    sqlx::query("insert into mark (host_id, bucket, batch_id, marked_at) values (0, now(), 1, now())").execute(one.pool()).await.unwrap();
-    let count = |db: PgPool| async move { sqlx::query_scalar::<_, i64>("select count(*) from mark").fetch_one(&db).await.unwrap() };
-    assert_eq!((count(one.pool().clone()).await, count(two.pool().clone()).await), (1, 0));
-}
-
-#[tokio::test]
-async fn the_application_cannot_rewrite_the_audit_log_or_the_schema() {
-    let db = Db::new().await;
-    for forbidden in ["update audit set actor = 'nobody'", "delete from audit", "truncate audit", "drop table audit", "create table mine (x int)"] {
-        let refusal = sqlx::raw_sql(forbidden).execute(db.pool()).await.unwrap_err();
-        let code = refusal.as_database_error().and_then(|e| e.code().map(|code| code.into_owned()));
-        assert_eq!(code.as_deref(), Some("42501"), "{forbidden}: {refusal}");
-    }
+async fn people_and_programs_are_known_by_what_they_carry() {
+    let app = TestApp::new().await;
+    app.get(Who::Anonymous, "/help/keys").await.expect(StatusCode::SEE_OTHER);
+    app.get(Who::Person(Role::Viewer), "/help/keys").await.expect(StatusCode::OK);
+    let status = app.get(Who::Program(Scope::Read), "/api/v1/status").await.expect(StatusCode::OK);
+    assert_eq!(status.json()["worker"]["pending"], 0);
 }

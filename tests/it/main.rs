@@ -2,4 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod api;
+mod architecture;
+mod embedded;
+mod faults;
 mod harness;

@@ -1,0 +1,12 @@
+# What people do with the project; the recipes are in scripts/. Needs a Rust toolchain, git, gcc and make.
+.PHONY: demo run test check bench bench-quick sqlx screenshots docker
+
+demo: ; @scripts/demo                        # ONCE=1: end when everything is evaluated, print what was found
+run: ; @scripts/install postgresql && exec cargo run --release --quiet -- serve
+test: ; @scripts/test
+check: ; @scripts/check
+bench: ; @scripts/install postgresql && exec cargo run --release --quiet -- bench
+bench-quick: ; @scripts/install postgresql && exec cargo run --release --quiet -- bench --quick
+sqlx: ; @scripts/sqlx-prepare
+screenshots: ; @scripts/browser screenshots
+docker: ; docker build --tag coalface .

@@ -1,0 +1,104 @@
+//! The limit that ingest is measured against, in the same run: raw COPY of the same typed rows into the same kind of tables.
+//!
+//! The rows are decoded and rendered beforehand. No identity check, no rules, no raw segment, no HTTP.
+
+use super::load::{Load, Stamp};
+use crate::{
+    model::{
+        event::{Defaults, RawRecord},
+        fact::{CopyText, Fact, KEY_COLUMNS},
+        ids::{EventId, HostId, SegmentId},
+    },
+    sources,
+    time::{Clock as _, System},
+};
+use anyhow::{Context as _, anyhow};
+use bytes::Bytes;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Instant};
+
+/// Rows ready for COPY, by table.
+#[derive(Debug, Default)]
+struct Rows {
+    tables: BTreeMap<usize, CopyText>,
+    count: u64,
+}
+
+/// Rows for each connection.
+#[derive(Debug)]
+pub(super) struct Limit {
+    parts: Vec<Rows>,
+}
+
+impl Limit {
+    /// Decodes and renders events of the load, without its repeated ones, for so many connections.
+    ///
+    /// # Errors
+    /// An event of the load cannot be decoded.
+    pub(super) fn prepare(load: &Load, events: Range<u64>, connections: usize) -> anyhow::Result<Self> {
+        let mut parts: Vec<Rows> = (0..connections).map(|_| Rows::default()).collect();
+        let (mut clock, mut line, mut seen) = (Stamp::default(), Vec::new(), std::collections::HashSet::new());
+        let defaults = Arc::new(Defaults::default());
+        let received_at = System.now();
+        for n in events {
+            line.clear();
+            load.write(n, &mut clock, &mut line);
+            let record = RawRecord { bytes: Bytes::copy_from_slice(&line), client_id: None, defaults: Arc::clone(&defaults) };
+            let decoded = sources::decode(&record).map_err(|reject| anyhow!("event {n} of the load: {reject}"))?;
+            let rows = &mut parts[n as usize % connections];
+            for event in decoded {
+                let stamp = event.stamp(received_at);
+                let id = EventId::of(&event, stamp);
+                if !seen.insert(id) {
+                    continue;
+                }
+                let row = rows.tables.entry(event.fact.table_index()).or_default();
+                row.value(Some(&HostId(n.cast_signed() % 2_000)));
+                row.value(Some(&stamp));
+                row.value(Some(&id));
+                row.value(Some(&SegmentId(n.cast_signed())));
+                row.value(Some(&(n as i32)));
+                row.value(Some(&(event.time_quality as i16)));
+                row.value::<Vec<String>>(None);
+                event.fact.copy(row);
+                row.end_row();
+                rows.count += 1;
+            }
+        }
+        Ok(Self { parts })
+    }
+
+    /// Copies all rows at once, one connection per part, each table in a transaction of its own; events per second.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub(super) async fn measure(&self, connections: &mut [PgConnection]) -> anyhow::Result<f64> {
+        let first = connections.first_mut().context("no connection")?;
+        first.execute("create schema if not exists bench").await?;
+        for (table, _) in Fact::TABLES {
+            let statement = format!("drop table if exists bench.{table}; create table bench.{table} (like public.{table} including all)");
+            first.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await?;
+        }
+        let before = Instant::now();
+        let copies = self.parts.iter().zip(connections.iter_mut()).map(|(rows, db)| rows.copy(db));
+        let copied: u64 = futures_util::future::try_join_all(copies).await?.iter().sum();
+        let rate = copied as f64 / before.elapsed().as_secs_f64();
+        connections.first_mut().context("no connection")?.execute("drop schema bench cascade").await?;
+        Ok(rate)
+    }
+}
+
+impl Rows {
+    async fn copy(&self, db: &mut PgConnection) -> anyhow::Result<u64> {
+        for (index, rows) in &self.tables {
+            let (table, columns) = Fact::TABLES[*index];
+            let columns = [KEY_COLUMNS, columns].concat().join(", ");
+            let mut transaction = db.begin().await?;
+            let mut copy = transaction.copy_in_raw(&format!("copy bench.{table} ({columns}) from stdin")).await?;
+            copy.send(rows.as_bytes()).await?;
+            copy.finish().await?;
+            transaction.commit().await?;
+        }
+        Ok(self.count)
+    }
+}

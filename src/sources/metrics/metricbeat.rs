@@ -1,0 +1,128 @@
+//! Metricbeat: `system.process`, `system.cpu` and the `GPU Engine` object of `windows.perfmon`.
+
+use super::{Engine, percent};
+use crate::model::{
+    event::Reject,
+    fact::{CpuSample, Fact, HostSample},
+    group,
+};
+use crate::sources::{
+    Events,
+    draft::{self, Decoder, Draft},
+    json::Json,
+    scalar,
+    shape::Context,
+    windows::winlogbeat,
+};
+
+pub(in crate::sources) fn decode(decoder: &Decoder<'_>, doc: &Json<'_>, context: &Context<'_>) -> Result<Events, Reject> {
+    let dataset = doc.str_at("event.dataset").or_else(|| doc.str_at("metricset.name")).unwrap_or_default();
+    let fact = match dataset {
+        "system.process" | "process" => process(doc),
+        "system.cpu" | "cpu" => host(doc),
+        "windows.perfmon" | "perfmon" => gpu(doc),
+        _ => None,
+    };
+    let Some(fact) = fact else { return decoder.other(doc, context) };
+    let name = doc.str_at("host.name").or_else(|| doc.str_at("host.hostname")).or_else(|| doc.str_at("agent.name"));
+    decoder.finish(Draft {
+        time: draft::record_time([doc.at("@timestamp").and_then(scalar::time), context.time]),
+        name: name.or(context.host).map(str::to_owned),
+        agent: winlogbeat::agent_of(doc, name).map(str::to_owned),
+        addresses: winlogbeat::own_addresses(doc, name),
+        facts: smallvec::smallvec![fact],
+        ..Draft::default()
+    })
+}
+
+fn float(doc: &Json<'_>, path: &str) -> Option<f64> {
+    scalar::float(doc.at(path)?).ok().flatten()
+}
+
+fn number(doc: &Json<'_>, path: &str) -> Option<i64> {
+    scalar::number(doc.at(path)?).ok().flatten()
+}
+
+fn text(doc: &Json<'_>, path: &str) -> Option<String> {
+    scalar::text(doc.at(path)?).map(std::borrow::Cow::into_owned)
+}
+
+/// A share with the value it came from; the normalised field first, it needs no number of processors.
+fn process_share(doc: &Json<'_>, cpus: Option<i64>) -> (Option<f64>, Option<f64>, Option<&'static str>) {
+    for path in ["system.process.cpu.total.norm.pct", "process.cpu.pct"] {
+        if let Some(raw) = float(doc, path) {
+            return (percent(raw * 100.0), Some(raw), Some(path));
+        }
+    }
+    let path = "system.process.cpu.total.pct";
+    match (float(doc, path), cpus) {
+        (Some(raw), Some(cpus)) if cpus > 0 => (percent(raw * 100.0 / cpus as f64), Some(raw), Some(path)),
+        (raw, _) => (None, raw, raw.map(|_| path)),
+    }
+}
+
+fn process(doc: &Json<'_>) -> Option<Fact> {
+    let pid = scalar::pid(doc.at("process.pid").or_else(|| doc.at("system.process.pid"))?).ok().flatten()?;
+    let logical_cpus = number(doc, "system.cpu.cores");
+    let (share, raw_value, raw_unit) = process_share(doc, logical_cpus);
+    let image = text(doc, "process.executable").or_else(|| text(doc, "system.process.exe"));
+    let command_line = text(doc, "process.command_line").or_else(|| text(doc, "system.process.cmdline"));
+    let started = ["process.cpu.start_time", "system.process.cpu.start_time", "process.start"];
+    let sample = CpuSample {
+        guid: doc.at("process.entity_id").and_then(|v| scalar::guid(v).ok().flatten()),
+        pid: Some(pid),
+        started_at: started.iter().find_map(|path| scalar::time(doc.at(path)?)?.utc()),
+        name: text(doc, "process.name").or_else(|| image.as_deref().map(|i| group::base_name(i).to_owned())),
+        share,
+        cpu_seconds: float(doc, "system.process.cpu.total.value").map(|ms| ms / 1_000.0),
+        raw_value,
+        raw_unit: raw_unit.map(str::to_owned),
+        logical_cpus,
+        interval_ms: number(doc, "metricset.period"),
+        rss_bytes: number(doc, "system.process.memory.rss.bytes"),
+        gpu_share: None,
+        gpu_engine: None,
+        parent_pid: number(doc, "process.parent.pid").or_else(|| number(doc, "system.process.ppid")),
+        group_key: image.as_deref().and_then(|i| group::group_of(i, command_line.as_deref(), None)),
+        image,
+        command_line,
+    };
+    Some(sample.into())
+}
+
+fn host(doc: &Json<'_>) -> Option<Fact> {
+    let logical_cpus = number(doc, "system.cpu.cores");
+    let normalised = float(doc, "system.cpu.total.norm.pct").or_else(|| float(doc, "host.cpu.usage"));
+    let share = normalised.map(|part| part * 100.0).or_else(|| {
+        let cpus = logical_cpus.filter(|n| *n > 0)?;
+        Some(float(doc, "system.cpu.total.pct")? * 100.0 / cpus as f64)
+    });
+    let sample = HostSample {
+        share: share.and_then(percent),
+        logical_cpus,
+        uptime_seconds: None,
+        source: Some("system.cpu".to_owned()),
+    };
+    Some(sample.into())
+}
+
+/// One engine of one process; its value is percent already.
+fn gpu(doc: &Json<'_>) -> Option<Fact> {
+    let perfmon = doc.at("windows.perfmon")?;
+    if !perfmon.str_at("object").is_some_and(|object| object.eq_ignore_ascii_case("GPU Engine")) {
+        return None;
+    }
+    let engine = Engine::parse(perfmon.str_at("instance")?).filter(Engine::computes)?;
+    let (name, value) = perfmon.at("metrics")?.members().iter().find(|(name, _)| name.to_ascii_lowercase().starts_with("util"))?;
+    let raw = scalar::float(value).ok().flatten().or_else(|| scalar::float(value.at("percentage")?).ok().flatten())?;
+    let sample = CpuSample {
+        pid: Some(engine.pid),
+        raw_value: Some(raw),
+        raw_unit: Some(format!("GPU Engine {name} percent")),
+        interval_ms: number(doc, "metricset.period"),
+        gpu_share: percent(raw),
+        gpu_engine: Some(engine.name.to_owned()),
+        ..CpuSample::default()
+    };
+    Some(sample.into())
+}
