@@ -101,8 +101,7 @@ impl DetectionPage<'_> {
     #[expect(clippy::unused_self, reason = "templates reach functions through values")]
     fn buttons(&self) -> impl Iterator<Item = (&'static str, &'static str, &'static str, &'static str)> {
         DISPOSITIONS.iter().map(|(disposition, key)| {
-            let (words, means) = view::disposition_words(*disposition);
-            (disposition.as_str(), words, means, *key)
+            (disposition.as_str(), view::disposition_label(*disposition), view::disposition_words(*disposition).1, *key)
         })
     }
 
@@ -240,11 +239,12 @@ async fn before(conn: &mut PgConnection, d: &Detection) -> Result<Before> {
     names.dedup();
     names.truncate(6);
     let this_host = detections::of_host(conn, d.id.host).await?;
+    let similar = detections::similar(conn, d.id, hash.as_deref(), &view::destination_keys(&d.content)).await?;
     Ok(Before {
         hash: flows::sightings(conn, "image", &hashes, d.content.last_seen).await?.pop(),
         destinations: flows::sightings(conn, "destination", &names, d.content.last_seen).await?,
         this_host: this_host.into_iter().filter(|other| other.id != d.id).collect(),
-        similar: detections::similar(conn, d.id, hash.as_deref(), &view::destination_keys(&d.content)).await?,
+        similar: similar.into_iter().filter(|other| other.id.host != d.id.host).collect(),
     })
 }
 

@@ -91,6 +91,7 @@ struct Row {
     severity: &'static str,
     story: String,
     lasted: TimeDelta,
+    host: String,
     host_href: String,
 }
 
@@ -103,12 +104,13 @@ impl Row {
             verdict: view::verdict_words(&detection.content),
             status: view::status_words(detection.status),
             disposition: detection.disposition.map(|d| view::disposition_words(d).0),
-            command: view::clipped(process.and_then(|p| p.command_line.as_deref()).unwrap_or_default(), 220),
+            command: view::clipped(process.and_then(|p| p.command_line.as_deref()).unwrap_or_default(), 140),
             image: process.and_then(|p| p.image.as_deref()).map(|i| crate::model::group::base_name(i).to_owned()),
             chips: view::chips(&detection.content.classes),
             severity: detection.content.severity.as_str(),
-            story: view::clipped(&detection.content.story, 320),
+            story: view::clipped(&detection.content.story, 200),
             lasted: detection.content.last_seen - detection.content.first_seen,
+            host: view::short_host(&detection.host.name).to_owned(),
             host_href: paths::Host { name: detection.host.name.clone() }.to_string(),
             detection,
         }

@@ -7,7 +7,7 @@ use crate::{
     store::{cpu::Lane, flows::Flow, processes::Process},
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 /// Free time on both sides. Source: interface design, section 9.
 const MARGIN: TimeDelta = TimeDelta::minutes(10);
@@ -206,20 +206,29 @@ fn gaps(axis: &Axis, load: &Lane) -> Vec<Bar> {
         .collect()
 }
 
-/// Marks in rows, so that none covers another; at most 40.
+/// Percent of the width a mark needs.
+const APART: f64 = 2.4;
+
+/// Marks in rows, so that none covers another; neighbours of one class are one mark.
 fn marks(axis: &Axis, evidence: &[Evidence]) -> (Vec<Mark>, usize) {
     let mut sorted: Vec<&Evidence> = evidence.iter().filter(|e| e.class != Class::B).collect();
     sorted.sort_by_key(|e| (e.first_seen, e.code));
     let mut ends: Vec<f64> = Vec::new();
-    let mut out = Vec::new();
-    for e in sorted.into_iter().take(40) {
+    let mut out: Vec<Mark> = Vec::new();
+    let mut latest: BTreeMap<Class, (f64, usize)> = BTreeMap::new();
+    for e in sorted.into_iter().take(100) {
         let at = axis.share(e.first_seen) * 100.0;
-        let row = ends.iter().position(|end| *end + 2.4 < at).unwrap_or(ends.len());
+        if let Some((_, index)) = latest.get(&e.class).filter(|(near, _)| at - near < APART) {
+            write!(out[*index].label, "; {}: {}", e.code, crate::http::filters::reveal(&e.summary)).unwrap_or_default();
+            continue;
+        }
+        let row = ends.iter().position(|end| *end + APART < at).unwrap_or(ends.len());
         if row == ends.len() {
             ends.push(at);
         } else {
             ends[row] = at;
         }
+        latest.insert(e.class, (at, out.len()));
         out.push(Mark {
             x: format!("{at:.2}%"),
             y: 14 + 20 * row,

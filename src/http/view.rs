@@ -54,6 +54,28 @@ pub fn state_words(class: Class, state: &ClassState) -> String {
     }
 }
 
+/// The same without the reason, for a row.
+fn short_words(class: Class, state: &ClassState) -> String {
+    state_words(class, &ClassState { reason: None, ..state.clone() })
+}
+
+/// First label of a name; addresses whole.
+pub fn short_host(name: &str) -> &str {
+    if name.parse::<std::net::IpAddr>().is_ok() { name } else { name.split('.').next().unwrap_or(name) }
+}
+
+/// A disposition on a button.
+pub fn disposition_label(disposition: Disposition) -> &'static str {
+    match disposition {
+        Disposition::TruePositive => "True positive",
+        Disposition::BenignPositive => "Benign",
+        Disposition::FalsePositiveLogic => "False: logic",
+        Disposition::FalsePositiveData => "False: data",
+        Disposition::Duplicate => "Duplicate",
+        Disposition::Undetermined => "Undetermined",
+    }
+}
+
 /// Chips of a row: the six classes the analytics ask for, and the two others where they say something.
 pub fn chips(classes: &BTreeMap<Class, ClassState>) -> Vec<Chip> {
     let silent = |s: &ClassState| matches!(s.state, State::ObservedAbsent | State::Unobservable);
@@ -65,7 +87,7 @@ pub fn chips(classes: &BTreeMap<Class, ClassState>) -> Vec<Chip> {
             class,
             state: state.state.as_str(),
             sign: sign(state.state),
-            words: format!("{}: {}", class.title(), state_words(class, state)),
+            words: format!("{class} {}", short_words(class, state)),
         })
         .collect()
 }
