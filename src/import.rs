@@ -83,7 +83,8 @@ impl fmt::Display for Report {
 /// # Errors
 /// When the database stays away, or a path does not exist.
 pub async fn run(app: Arc<App>, paths: Vec<PathBuf>) -> anyhow::Result<ExitCode> {
-    let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {eta} {wide_msg}")?);
+    let bar = ProgressBar::new(0)
+        .with_style(ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {eta} {wide_msg}")?);
     let reports = import(&app, paths, &bar).await?;
     bar.finish_and_clear();
     let mut out = io::stdout().lock();
@@ -174,7 +175,11 @@ impl Reader {
         let mut files = Vec::new();
         for path in paths {
             if let Err(error) = find(path, true, &mut files) {
-                self.reports.push(Report { name: path.display().to_string(), troubles: vec![error.to_string()], ..Report::default() });
+                self.reports.push(Report {
+                    name: path.display().to_string(),
+                    troubles: vec![error.to_string()],
+                    ..Report::default()
+                });
             }
         }
         self.bar.set_length(files.iter().filter_map(|path| fs::metadata(path).ok()).map(|meta| meta.len()).sum());
@@ -208,7 +213,9 @@ impl Reader {
         let (head, input) = input.peek()?;
         match head.as_slice() {
             [0x1F, 0x8B, ..] => self.content(Input::Stream(Box::new(MultiGzDecoder::new(input.reader()))), depth + 1),
-            [0x28, 0xB5, 0x2F, 0xFD, ..] => self.content(Input::Stream(Box::new(zstd::Decoder::new(input.reader())?)), depth + 1),
+            [0x28, 0xB5, 0x2F, 0xFD, ..] => {
+                self.content(Input::Stream(Box::new(zstd::Decoder::new(input.reader())?)), depth + 1)
+            }
             [b'P', b'K', 3 | 5, 4 | 6, ..] => self.archive(input.seekable()?, depth),
             [b'E', b'l', b'f', b'F', b'i', b'l', b'e', 0, ..] => self.event_log(input.seekable()?),
             // PowerShell writes UTF-16 unless told otherwise.

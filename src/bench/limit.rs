@@ -80,8 +80,8 @@ impl Limit {
             first.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await?;
         }
         let before = Instant::now();
-        let copies = self.parts.iter().zip(connections.iter_mut()).map(|(rows, db)| rows.copy(db));
-        let copied: u64 = futures_util::future::try_join_all(copies).await?.iter().sum();
+        let work = self.parts.iter().zip(connections.iter_mut()).map(|(rows, db)| rows.copy(db));
+        let copied: u64 = futures_util::future::try_join_all(work).await?.iter().sum();
         let rate = copied as f64 / before.elapsed().as_secs_f64();
         connections.first_mut().context("no connection")?.execute("drop schema bench cascade").await?;
         Ok(rate)

@@ -29,7 +29,6 @@ files! {
     "app.js" "text/javascript; charset=utf-8" "app.js";
     "tt.js" "text/javascript; charset=utf-8" "tt.js";
     "logo.svg" "image/svg+xml" "logo.svg";
-    "icons.svg" "image/svg+xml" "icons.svg";
     "htmx.js" "text/javascript; charset=utf-8" "vendor/htmx-2.0.11/htmx.min.js";
 }
 

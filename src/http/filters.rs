@@ -112,6 +112,12 @@ pub fn size(bytes: &i64, _: &dyn askama::Values) -> askama::Result<String> {
     Ok(bytes_text(*bytes))
 }
 
+/// A machine word as people write it: `scheduled_task` is `scheduled task`.
+#[askama::filter_fn]
+pub fn words(text: impl AsRef<str>, _: &dyn askama::Values) -> askama::Result<String> {
+    Ok(reveal(&text.as_ref().replace('_', " ")).into_owned())
+}
+
 /// Points and scores: no decimals where there are none.
 #[askama::filter_fn]
 pub fn points(value: &f64, _: &dyn askama::Values) -> askama::Result<String> {

@@ -11,6 +11,7 @@ pub mod page;
 pub mod paths;
 
 mod allowlist;
+mod allowlist_pages;
 mod api;
 mod assessment;
 mod baselines;
@@ -25,10 +26,20 @@ mod processes_api;
 mod status_api;
 
 mod account;
+mod destinations;
+mod detections;
+mod events;
 mod help;
+mod hosts;
 mod layers;
 mod serve;
+mod processes;
+pub mod query;
+mod queue;
 mod status;
+mod timeline;
+mod tree;
+pub mod view;
 
 pub use error::{Error, FieldError, Result};
 pub use serve::serve;
@@ -79,6 +90,16 @@ macro_rules! route_table {
 pub(crate) use route_table;
 
 route_table! {
+    get  "/"                                Read     => queue::show;
+    get  "/detections/{id}"                 Read     => detections::show;
+    post "/detections/{id}"                 Triage   => detections::change;
+    get  "/detections/{id}/events"          Export   => events::of_detection;
+    get  "/detections/{id}/events/{event}"  Export   => events::of_detection_one;
+    get  "/events/{event}"                  Export   => events::show;
+    get  "/processes/{id}"                  Read     => processes::show;
+    get  "/hosts"                           Read     => hosts::list;
+    get  "/hosts/{name}"                    Read     => hosts::show;
+    get  "/destinations"                    Read     => destinations::list;
     get  "/help/keys"                       Read     => help::keys;
     get  "/healthz"                         Public   => status::health;
     get  "/readyz"                          Public   => status::ready;
@@ -90,6 +111,7 @@ pub const TABLES: &[&[Route]] = &[
     ROUTES,
     account::ROUTES,
     allowlist::ROUTES,
+    allowlist_pages::ROUTES,
     assessment::ROUTES,
     baselines::ROUTES,
     coverage_api::ROUTES,
@@ -113,6 +135,7 @@ pub fn browser(app: Arc<App>) -> Router {
         .merge(routes())
         .merge(account::routes())
         .merge(allowlist::routes())
+        .merge(allowlist_pages::routes())
         .merge(assessment::routes())
         .merge(baselines::routes())
         .merge(coverage_api::routes())

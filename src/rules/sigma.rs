@@ -13,7 +13,8 @@ use crate::model::{
 };
 use regex::Regex;
 use rsigma_eval::{
-    CompiledDetection, CompiledDetectionItem, CompiledMatcher, CompiledRule, Event, ResultBody, compile_rule, evaluate_rule,
+    CompiledDetection, CompiledDetectionItem, CompiledMatcher, CompiledRule, Event, ResultBody, compile_rule,
+    evaluate_rule,
 };
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -184,9 +185,15 @@ fn read(file: &str, hash: [u8; 32], rule: &rsigma_parser::SigmaRule) -> Result<P
     let mut problems = Vec::new();
     let class = key.code.class();
     if matches!(class, Class::R | Class::P | Class::B) {
-        problems.push(problem("coalface.code", format!("{} needs more than one event: expected a code of class C, N, L, M or A", key.code)));
+        problems.push(problem(
+            "coalface.code",
+            format!("{} needs more than one event: expected a code of class C, N, L, M or A", key.code),
+        ));
     } else if !(key.points > 0.0 && key.points <= class.cap()) {
-        problems.push(problem("coalface.points", format!("{} is not above 0 and at most {}, the cap of class {class}", key.points, class.cap())));
+        problems.push(problem(
+            "coalface.points",
+            format!("{} is not above 0 and at most {}, the cap of class {class}", key.points, class.cap()),
+        ));
     }
     let source = &rule.logsource;
     let foreign = source.product.as_deref().is_some_and(|p| p != "windows") || source.service.is_some();
@@ -199,7 +206,8 @@ fn read(file: &str, hash: [u8; 32], rule: &rsigma_parser::SigmaRule) -> Result<P
     let mut examples = Vec::new();
     for (name, list, fires) in [("match", key.examples.matching, true), ("no_match", key.examples.other, false)] {
         if list.is_empty() {
-            problems.push(problem(&format!("coalface.examples.{name}"), "empty: expected at least one event".to_owned()));
+            problems
+                .push(problem(&format!("coalface.examples.{name}"), "empty: expected at least one event".to_owned()));
         }
         for (n, mut fields) in list.into_iter().enumerate() {
             let place = format!("coalface.examples.{name}[{n}]");
@@ -279,7 +287,9 @@ fn walk(detection: &CompiledDetection, out: &mut impl FnMut(&str, String)) {
         }
         CompiledDetection::AnyOf(inner) | CompiledDetection::And(inner) => inner.iter().for_each(|d| walk(d, out)),
         // Keywords and arrays have no one field to show.
-        CompiledDetection::Keywords(_) | CompiledDetection::ArrayMatch { .. } | CompiledDetection::Conditional { .. } => {}
+        CompiledDetection::Keywords(_)
+        | CompiledDetection::ArrayMatch { .. }
+        | CompiledDetection::Conditional { .. } => {}
     }
 }
 

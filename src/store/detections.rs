@@ -2,7 +2,7 @@
 
 use crate::model::{
     detection::{Analytic, Content, Detection, HostSummary, Severity, Status, Verdict},
-    ids::{DetectionId, HostId},
+    ids::{DetectionId, GroupKey, HostId},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -78,6 +78,17 @@ pub const QUEUE: [Verdict; 3] = [Verdict::Alert, Verdict::Partial, Verdict::Earl
 /// A place in the order of detections: severity, score, last seen, then the key.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Cursor(i16, f32, i64, i64, i64);
+
+impl Cursor {
+    /// The place of a detection that is already at hand.
+    pub fn at(detection: &Detection) -> Self {
+        let content = &detection.content;
+        let rank = Severity::ALL.iter().zip(0i16..).find_map(|(s, n)| (*s == content.severity).then_some(n)).unwrap_or(0);
+        #[expect(clippy::cast_possible_truncation, reason = "the column is real: the same rounding as when it was stored")]
+        let score = content.analytics.iter().map(|a| a.score).fold(0.0, f64::max) as f32;
+        Self(rank, score, content.last_seen.timestamp_micros(), detection.id.host.0, detection.id.own)
+    }
+}
 
 impl std::fmt::Display for Cursor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -165,11 +176,12 @@ impl Row {
     }
 }
 
+fn words<T: ToString>(list: &[T]) -> Option<Vec<String>> {
+    (!list.is_empty()).then(|| list.iter().map(ToString::to_string).collect())
+}
+
 /// Detections, worst first. Keyset on the index of open detections.
 pub async fn list(conn: &mut PgConnection, filter: &Filter) -> sqlx::Result<Page> {
-    fn words<T: ToString>(list: &[T]) -> Option<Vec<String>> {
-        (!list.is_empty()).then(|| list.iter().map(ToString::to_string).collect())
-    }
     // Text is searched as it is written in JSON, where `\` is doubled.
     let q = filter.q.as_ref().map(|q| serde_json::Value::from(q.as_str()).to_string());
     let q = q.as_deref().and_then(|q| q.get(1..q.len() - 1));
@@ -209,10 +221,41 @@ pub async fn list(conn: &mut PgConnection, filter: &Filter) -> sqlx::Result<Page
     )
     .fetch_all(conn)
     .await?;
-    let more = rows.len() as i64 > filter.limit;
-    rows.truncate(usize::try_from(filter.limit).unwrap_or(0));
+    let limit = usize::try_from(filter.limit).unwrap_or(0);
+    let more = rows.len() > limit;
+    rows.truncate(limit);
     let next = rows.last().filter(|_| more).map(Row::cursor);
     Ok(Page { items: rows.into_iter().map(Row::detection).collect::<sqlx::Result<_>>()?, next })
+}
+
+/// How many match a filter, up to [`COUNT_CAP`]; the page does not matter.
+pub async fn count(conn: &mut PgConnection, filter: &Filter) -> sqlx::Result<i64> {
+    let q = filter.q.as_ref().map(|q| serde_json::Value::from(q.as_str()).to_string());
+    let q = q.as_deref().and_then(|q| q.get(1..q.len() - 1));
+    sqlx::query_scalar!(
+        r#"select count(*) as "n!" from (
+             select from detection d join host h using (host_id)
+             where ($1::text is null or h.name = lower($1) or split_part(h.name, '.', 1) = lower($1))
+               and ($2::text[] is null or d.analytics && $2)
+               and ($3::text[] is null or d.verdict = any($3))
+               and ($4::text[] is null or d.status = any($4))
+               and ($5::text[] is null or d.severity = any($5))
+               and ($6::text is null or strpos(lower(d.content::text), lower($6)) > 0 or strpos(h.name, lower($6)) > 0)
+               and ($7::timestamptz is null or d.last_seen >= $7)
+               and ($8::timestamptz is null or d.first_seen < $8)
+             limit $9) matching"#,
+        filter.host,
+        words(&filter.analytics) as _,
+        words(&filter.verdicts) as _,
+        words(&filter.statuses) as _,
+        words(&filter.severities) as _,
+        q,
+        filter.since,
+        filter.until,
+        COUNT_CAP
+    )
+    .fetch_one(conn)
+    .await
 }
 
 /// One detection with all its evidence.
@@ -244,6 +287,142 @@ pub async fn latest_of(conn: &mut PgConnection, host: HostId) -> sqlx::Result<Op
         Some(own) => full(conn, DetectionId { host, own }).await,
         None => Ok(None),
     }
+}
+
+/// The groups a detection is about: that of its primary process, and all.
+pub async fn groups_of(conn: &mut PgConnection, id: DetectionId) -> sqlx::Result<Option<(GroupKey, Vec<i64>)>> {
+    let row = sqlx::query!("select group_key, groups from detection where host_id = $1 and detection_id = $2", id.host.0, id.own)
+        .fetch_optional(conn)
+        .await?;
+    Ok(row.map(|r| (GroupKey(r.group_key), r.groups)))
+}
+
+/// One line of a detection's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalEntry {
+    /// Wall clock.
+    pub at: DateTime<Utc>,
+    /// Who.
+    pub actor: String,
+    /// What.
+    pub action: String,
+    /// In words.
+    pub detail: String,
+}
+
+/// History of a detection, latest first, at most 200 lines.
+pub async fn journal(conn: &mut PgConnection, id: DetectionId) -> sqlx::Result<Vec<JournalEntry>> {
+    sqlx::query_as!(
+        JournalEntry,
+        "select at, actor, action, detail from detection_journal where host_id = $1 and detection_id = $2 order by entry_id desc limit 200",
+        id.host.0,
+        id.own
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// A detection in one line, for lists beside another.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// Public id.
+    pub id: DetectionId,
+    /// Title.
+    pub title: String,
+    /// Host name.
+    pub host: String,
+    /// Of the detection.
+    pub verdict: String,
+    /// Of the detection.
+    pub severity: String,
+    /// Triage.
+    pub status: String,
+    /// If closed.
+    pub disposition: Option<String>,
+    /// Latest evidence.
+    pub last_seen: DateTime<Utc>,
+}
+
+macro_rules! lines {
+    ($rows:expr) => {
+        $rows
+            .into_iter()
+            .map(|r| Line {
+                id: DetectionId { host: HostId(r.host_id), own: r.detection_id },
+                title: r.title,
+                host: r.name,
+                verdict: r.verdict,
+                severity: r.severity,
+                status: r.status,
+                disposition: r.disposition,
+                last_seen: r.last_seen,
+            })
+            .collect()
+    };
+}
+
+/// Detections of a host, latest first, at most 50.
+pub async fn of_host(conn: &mut PgConnection, host: HostId) -> sqlx::Result<Vec<Line>> {
+    let rows = sqlx::query!(
+        "select d.host_id, d.detection_id, d.title, h.name, d.verdict, d.severity, d.status, d.disposition, d.last_seen
+         from detection d join host h using (host_id) where d.host_id = $1 order by d.last_seen desc, d.detection_id limit 50",
+        host.0
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(lines!(rows))
+}
+
+/// Other detections with the same image hash or a common destination, latest first, at most 20.
+pub async fn similar(conn: &mut PgConnection, id: DetectionId, sha256: Option<&str>, destinations: &[String]) -> sqlx::Result<Vec<Line>> {
+    let rows = sqlx::query!(
+        "select d.host_id, d.detection_id, d.title, h.name, d.verdict, d.severity, d.status, d.disposition, d.last_seen
+         from detection d join host h using (host_id)
+         where (d.host_id, d.detection_id) <> ($1, $2)
+           and (d.content->'process'->>'sha256' = $3
+             or exists (select from jsonb_array_elements(d.content->'destinations') t
+                        where coalesce(t->>'host', t->>'ip') = any($4) or t->>'ip' = any($4)))
+         order by d.last_seen desc, d.host_id, d.detection_id limit 20",
+        id.host.0,
+        id.own,
+        sha256,
+        destinations
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(lines!(rows))
+}
+
+/// Whether anything was ever stored: without, pages explain how to begin.
+pub async fn any_event(conn: &mut PgConnection) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(r#"select exists (select from host where last_seen is not null) or exists (select from segment) as "any!""#)
+        .fetch_one(conn)
+        .await
+}
+
+/// How alive the evaluation is, for an empty queue.
+#[derive(Debug, Clone, Default)]
+pub struct Pulse {
+    /// Hosts known.
+    pub hosts: i64,
+    /// Hosts with samples of processes in the last hour of their own event time.
+    pub with_cpu: i64,
+    /// End of the last pass.
+    pub last_pass: Option<DateTime<Utc>>,
+}
+
+/// See [`Pulse`].
+pub async fn pulse(conn: &mut PgConnection) -> sqlx::Result<Pulse> {
+    let row = sqlx::query!(
+        r#"select (select count(*) from host where kind = 'computer') as "hosts!",
+             (select count(*) from host h where exists (
+                select from host_bucket b where b.host_id = h.host_id and b.cpu_samples > 0
+                  and b.bucket > h.last_seen - interval '1 hour' and b.bucket <= h.last_seen)) as "with_cpu!",
+             (select finished_at from worker_pass) as last_pass"#
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(Pulse { hosts: row.hosts, with_cpu: row.with_cpu, last_pass: row.last_pass })
 }
 
 #[cfg(test)]

@@ -67,6 +67,11 @@ pub async fn find(conn: &mut PgConnection, name: &str) -> sqlx::Result<Option<Ho
     .await
 }
 
+/// Name of a host.
+pub async fn name(conn: &mut PgConnection, host: HostId) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar!("select name from host where host_id = $1", host.0).fetch_optional(conn).await
+}
+
 /// Which hosts to list.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {

@@ -91,7 +91,7 @@ async fn evaluate(app: &App, db: &mut PgConnection, owner: &str, hosts: &[i64], 
         baselines: baselines::all(&mut tx).await?,
         lists: Indicators::read(&mut tx).await?,
     };
-    let hashes: Vec<Vec<u8>> = app.rules.rules().map(|r| r.hash.to_vec()).collect();
+    let hashes: Vec<Vec<u8>> = app.rules.current().map(|hash| hash.to_vec()).collect();
     let marked = spans_of(&mut tx, &taken, now).await.context("reading marks")?;
     let mut spans = marked.clone();
     let moved = derive::process::derive(&mut tx, &marked).await.context("deriving processes")?;

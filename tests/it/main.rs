@@ -7,3 +7,5 @@ mod embedded;
 mod faults;
 mod harness;
 mod rules;
+mod import;
+mod wire;

@@ -30,7 +30,7 @@ const WINDOW_LOG: u32 = 23;
 /// Longest wait for more of a body.
 const IDLE: Duration = Duration::from_secs(30);
 /// Longest a body may take in all.
-const WHOLE: Duration = Duration::from_secs(300);
+const WHOLE: Duration = Duration::from_mins(5);
 /// Slowest mean rate after [`IDLE`], in bytes per second.
 const SLOWEST: u64 = 4_000;
 /// Most bytes held by all requests in flight.
@@ -96,7 +96,8 @@ impl Drop for Share {
 /// Reads and decodes a whole body; the share is held as long as the bytes are.
 pub(super) async fn read(headers: &HeaderMap, mut body: Body, share: Share) -> Result<(Bytes, Share), Refusal> {
     let coding = Coding::of(headers)?;
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
+    let announced =
+        headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
     if announced.is_some_and(|length| length > WIRE) {
         return Err(Refusal::TooLarge("the body is larger than 32 MiB"));
     }
@@ -366,7 +367,9 @@ mod tests {
     #[tokio::test]
     async fn every_coding_is_read_in_any_pieces_and_over_several_members() {
         let text: Vec<u8> = (0..60_000u32).flat_map(|n| n.to_string().into_bytes()).collect();
-        for (encoding, form) in [("", ""), ("gzip", "gzip"), ("X-GZIP", "gzip"), ("deflate", "zlib"), ("deflate", "raw"), ("zstd", "zstd")] {
+        for (encoding, form) in
+            [("", ""), ("gzip", "gzip"), ("X-GZIP", "gzip"), ("deflate", "zlib"), ("deflate", "raw"), ("zstd", "zstd")]
+        {
             for piece in [7, 16_384, usize::MAX] {
                 assert_eq!(decode(encoding, packed(form, &text), piece).await.as_deref(), Ok(&*text), "{form} {piece}");
             }
@@ -405,7 +408,10 @@ mod tests {
         let mut wide = zstd::Encoder::new(Vec::new(), 1).unwrap();
         wide.window_log(27).unwrap();
         wide.write_all(&zeros).unwrap();
-        assert_eq!(decode("zstd", wide.finish().unwrap(), 4_096).await, Err(Refusal::TooLarge("the zstd window is larger than 8 MiB")));
+        assert_eq!(
+            decode("zstd", wide.finish().unwrap(), 4_096).await,
+            Err(Refusal::TooLarge("the zstd window is larger than 8 MiB"))
+        );
     }
 
     #[tokio::test]

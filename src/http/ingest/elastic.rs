@@ -62,7 +62,9 @@ async fn answer(ingest: &Ingest, head: &Parts, body: Body) -> Result<Response, R
             let (outcome, event) = receipt.outcomes.first().zip(receipt.ids.first()).ok_or(Refusal::Busy)?;
             let id = id.map(Cow::Owned).or_else(|| event.map(printed));
             Ok(match outcome {
-                Outcome::Accepted => json_reply(StatusCode::CREATED, &Document { index, id, result: "created", version: 1 }),
+                Outcome::Accepted => {
+                    json_reply(StatusCode::CREATED, &Document { index, id, result: "created", version: 1 })
+                }
                 Outcome::Duplicate => json_reply(StatusCode::OK, &Document { index, id, result: "noop", version: 1 }),
                 Outcome::Quarantined(reject) => error_reply(StatusCode::BAD_REQUEST, MAPPER, &reject.to_string()),
             })
@@ -79,8 +81,12 @@ fn refused(refusal: Refusal) -> Response {
         Refusal::Busy => return refusal.plain(),
         // The bulk call of the JavaScript client gives up on a 429 for the whole request (wire formats, section 1.2).
         Refusal::Quota => return Refusal::Busy.plain(),
-        Refusal::NoCredentials | Refusal::BadCredentials | Refusal::TwoCredentials | Refusal::TokenInUrl => "security_exception",
-        Refusal::UnknownToken | Refusal::WrongScope => "security_exception",
+        Refusal::NoCredentials
+        | Refusal::BadCredentials
+        | Refusal::TwoCredentials
+        | Refusal::TokenInUrl
+        | Refusal::UnknownToken
+        | Refusal::WrongScope => "security_exception",
         Refusal::Malformed(_) => "parse_exception",
         Refusal::TooLarge(_) => "content_too_long_exception",
         Refusal::UnsupportedEncoding | Refusal::UnsupportedType => "media_type_header_exception",
@@ -133,14 +139,17 @@ impl<'a> Route<'a> {
         use Handshake as H;
         let all: smallvec::SmallVec<[&str; 6]> = path.split('/').filter(|s| !s.is_empty()).take(6).collect();
         let path = all.strip_prefix(&["elastic"]).unwrap_or(&all);
-        let (reads, puts, posts) = (matches!(*method, Method::GET | Method::HEAD), *method == Method::PUT, *method == Method::POST);
+        let (reads, puts, posts) =
+            (matches!(*method, Method::GET | Method::HEAD), *method == Method::PUT, *method == Method::POST);
         let writes = puts || posts;
         let handshake = |then| if reads { Self::Handshake(then) } else { Self::Unknown };
         match path {
             [] => handshake(H::Root),
             ["_bulk"] if writes => Self::Bulk { index: None },
             // The middle word is the document type of old clients.
-            [index, "_bulk"] | [index, _, "_bulk"] if writes && !index.starts_with('_') => Self::Bulk { index: Some(index) },
+            [index, "_bulk"] | [index, _, "_bulk"] if writes && !index.starts_with('_') => {
+                Self::Bulk { index: Some(index) }
+            }
             [index, "_doc"] if writes => Self::Document { index, id: None },
             [index, "_doc" | "_create", id] if writes => Self::Document { index, id: Some(id) },
             ["_license"] => handshake(H::License),
@@ -183,7 +192,9 @@ impl Handshake {
                 json!({"license": {"uid": "coalface", "type": "basic", "status": "active", "expiry_date_in_millis": 4_000_000_000_000_u64}})
             }
             Self::Xpack => json!({"build": {}, "features": {}, "license": {"type": "basic", "status": "active"}}),
-            Self::Health => json!({"cluster_name": "coalface", "status": "green", "timed_out": false, "number_of_nodes": 1}),
+            Self::Health => {
+                json!({"cluster_name": "coalface", "status": "green", "timed_out": false, "number_of_nodes": 1})
+            }
             Self::CatHealth => json!([{"cluster": "coalface", "status": "green"}]),
             Self::Nodes => json!({"nodes": {}}),
             Self::There => json!({}),
@@ -310,7 +321,15 @@ struct BulkReply<'a> {
 fn bulk_reply<'a>(took: u64, actions: &'a [Action], receipt: &'a Receipt) -> BulkReply<'a> {
     let errors = receipt.outcomes.iter().any(|o| matches!(o, Outcome::Quarantined(_)));
     let results = receipt.outcomes.iter().zip(&receipt.ids);
-    BulkReply { took, errors, items: actions.iter().zip(results).map(|(action, (outcome, event))| Item { action, outcome, event: *event }).collect() }
+    BulkReply {
+        took,
+        errors,
+        items: actions
+            .iter()
+            .zip(results)
+            .map(|(action, (outcome, event))| Item { action, outcome, event: *event })
+            .collect(),
+    }
 }
 
 struct Item<'a> {
@@ -384,36 +403,57 @@ mod tests {
 
     #[test]
     fn actions_and_sources_are_paired_in_every_shape_clients_send() {
-        let cases: &[(&str, &[(&str, Option<&str>, &str)])] = &[
+        type Expected<'a> = &'a [(&'a str, Option<&'a str>, &'a str)];
+        let cases: &[(&str, Expected<'_>)] = &[
             ("{\"create\":{\"_index\":\"x\",\"_id\":\"a1\"}}\n{\"n\":1}\n", &[("create", Some("a1"), "{\"n\":1}")]),
             ("{\"index\" : {\"_index\":\"x\"} }\r\n{\"n\":1}\r\n\r\n", &[("index", None, "{\"n\":1}")]),
             // winston
-            ("{\"index\":{\"_index\":\"w\",\"pipeline\":null},\"attempts\":0}\n{\"n\":1}", &[("index", None, "{\"n\":1}")]),
+            (
+                "{\"index\":{\"_index\":\"w\",\"pipeline\":null},\"attempts\":0}\n{\"n\":1}",
+                &[("index", None, "{\"n\":1}")],
+            ),
             // rsyslog
             ("{\"index\": {\"_index\": \"s\",\"_type\": \"t\"}}\n{\"n\":1}\n", &[("index", None, "{\"n\":1}")]),
-            ("{\"index\":{}}\n{\"n\":1}\n{\"index\":null}\n{\"n\":2}\n", &[("index", None, "{\"n\":1}"), ("index", None, "{\"n\":2}")]),
+            (
+                "{\"index\":{}}\n{\"n\":1}\n{\"index\":null}\n{\"n\":2}\n",
+                &[("index", None, "{\"n\":1}"), ("index", None, "{\"n\":2}")],
+            ),
             ("{\"create\":{\"_id\":7}}\n{\"n\":1}\n", &[("create", Some("7"), "{\"n\":1}")]),
             // a delete has no source; an update has one; what follows stays aligned
             (
                 "{\"delete\":{\"_id\":\"d\"}}\n{\"update\":{\"_id\":\"u\"}}\n{\"doc\":{}}\n{\"create\":{\"_id\":\"c\"}}\n{\"n\":1}\n",
-                &[("delete", Some("d"), "{\"delete\":{\"_id\":\"d\"}}"), ("update", Some("u"), "{\"doc\":{}}"), ("create", Some("c"), "{\"n\":1}")],
+                &[
+                    ("delete", Some("d"), "{\"delete\":{\"_id\":\"d\"}}"),
+                    ("update", Some("u"), "{\"doc\":{}}"),
+                    ("create", Some("c"), "{\"n\":1}"),
+                ],
             ),
             // cut off before the source, and documents without actions
-            ("{\"create\":{}}\n{\"n\":1}\n{\"create\":{\"_id\":\"z\"}}", &[("create", None, "{\"n\":1}"), ("create", Some("z"), "")]),
+            (
+                "{\"create\":{}}\n{\"n\":1}\n{\"create\":{\"_id\":\"z\"}}",
+                &[("create", None, "{\"n\":1}"), ("create", Some("z"), "")],
+            ),
             ("{\"n\":1}\n{broken\n", &[("index", None, "{\"n\":1}"), ("index", None, "{broken")]),
         ];
         for (body, expected) in cases {
-            let expected: Vec<_> = expected.iter().map(|(verb, id, bytes)| (*verb, id.map(str::to_owned), (*bytes).to_owned())).collect();
+            let expected: Vec<_> =
+                expected.iter().map(|(verb, id, bytes)| (*verb, id.map(str::to_owned), (*bytes).to_owned())).collect();
             assert_eq!(actions(body), expected, "{body}");
         }
-        assert_eq!(split(&Bytes::from_static(b" \n\n"), None, &Arc::default()).unwrap_err(), Refusal::Malformed("request body is required"));
+        assert_eq!(
+            split(&Bytes::from_static(b" \n\n"), None, &Arc::default()).unwrap_err(),
+            Refusal::Malformed("request body is required")
+        );
     }
 
     #[test]
     fn the_reply_is_compact_in_the_order_clients_look_for() {
         let action = |verb, id: Option<&str>| Action { verb, index: Some("x".to_owned()), id: id.map(str::to_owned) };
         let actions = [action(Verb::Create, Some("a1")), action(Verb::Create, Some("a2")), action(Verb::Index, None)];
-        let mut receipt = Receipt { outcomes: vec![Outcome::Accepted, Outcome::Duplicate, Outcome::Accepted], ids: vec![None, None, Some(EventId(Uuid::from_u128(10)))] };
+        let mut receipt = Receipt {
+            outcomes: vec![Outcome::Accepted, Outcome::Duplicate, Outcome::Accepted],
+            ids: vec![None, None, Some(EventId(Uuid::from_u128(10)))],
+        };
         assert_eq!(
             serde_json::to_string(&bulk_reply(3, &actions, &receipt)).unwrap(),
             r#"{"took":3,"errors":false,"items":[{"create":{"_index":"x","_id":"a1","status":201}},{"create":{"_index":"x","_id":"a2","status":200}},{"index":{"_index":"x","_id":"0000000000000000000000000000000a","status":201}}]}"#
@@ -458,7 +498,9 @@ mod tests {
         ];
         for (method, path, expected) in cases {
             let method = Method::from_bytes(method.as_bytes()).unwrap();
-            for variant in [(*path).to_owned(), format!("{path}/"), format!("/elastic{path}"), format!("/elastic{path}/")] {
+            for variant in
+                [(*path).to_owned(), format!("{path}/"), format!("/elastic{path}"), format!("/elastic{path}/")]
+            {
                 assert_eq!(Route::of(&method, &variant), *expected, "{method} {variant}");
             }
         }

@@ -34,7 +34,9 @@ async fn store(ingest: &Ingest, head: &Parts, body: Body) -> Result<Reply, Refus
     let forwarder = ingest.admit(head).await?;
     let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let framing = Framing::of(content_type);
-    let split = move |body, defaults: &Arc<Defaults>| Ok(Split { records: records(&body, &framing, defaults), refused: Vec::new(), notes: () });
+    let split = move |body, defaults: &Arc<Defaults>| {
+        Ok(Split { records: records(&body, &framing, defaults), refused: Vec::new(), notes: () })
+    };
     let (receipt, ()) = ingest.store(&forwarder, "native", head, body, split).await?;
     Ok(Reply::of(&receipt))
 }
@@ -104,7 +106,9 @@ fn records(body: &Bytes, framing: &Framing, defaults: &Arc<Defaults>) -> Vec<Raw
     };
     let pieces = parts.iter().flat_map(split::records);
     match framing {
-        Framing::Kafka => pieces.flat_map(|piece| kafka_values(&piece)).map(record).take(super::MOST_RECORDS + 1).collect(),
+        Framing::Kafka => {
+            pieces.flat_map(|piece| kafka_values(&piece)).map(record).take(super::MOST_RECORDS + 1).collect()
+        }
         Framing::Plain | Framing::Multipart(_) => pieces.map(record).take(super::MOST_RECORDS + 1).collect(),
     }
 }
@@ -115,7 +119,8 @@ fn parts(body: &Bytes, boundary: &str) -> Vec<Bytes> {
     edges.push(body.len());
     let between = edges.windows(2).map(|edge| body.slice(edge[0] + boundary.len()..edge[1]));
     let contents = between.map(|part| {
-        let head = memmem::find(&part, b"\r\n\r\n").map(|at| at + 4).or_else(|| memmem::find(&part, b"\n\n").map(|at| at + 2));
+        let head =
+            memmem::find(&part, b"\r\n\r\n").map(|at| at + 4).or_else(|| memmem::find(&part, b"\n\n").map(|at| at + 2));
         // Without a blank line there is only the rest of the boundary's line.
         part.slice(head.unwrap_or_else(|| memchr::memchr(b'\n', &part).map_or(part.len(), |at| at + 1))..)
     });
@@ -153,7 +158,9 @@ mod tests {
 
     #[test]
     fn the_framing_is_seen_in_the_bytes_whatever_the_content_type_says() {
-        for content_type in ["", "application/json", "text/plain", "application/x-ndjson; charset=utf-8", "multipart/mixed"] {
+        for content_type in
+            ["", "application/json", "text/plain", "application/x-ndjson; charset=utf-8", "multipart/mixed"]
+        {
             assert_eq!(split_as(content_type, "[{\"a\":1},{\"b\":2}]"), ["{\"a\":1}", "{\"b\":2}"]);
             assert_eq!(split_as(content_type, "{\"a\":1}\n{\"b\":2}\n"), ["{\"a\":1}", "{\"b\":2}"]);
         }

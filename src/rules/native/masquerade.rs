@@ -28,7 +28,10 @@ pub(super) const SYSTEM_PATH: Check = Check {
     silent: &[
         (Category::ProcessCreation, &[("Image", r"C:\Windows\System32\svchost.exe")]),
         (Category::ProcessCreation, &[("Image", r"C:\Windows\ImmersiveControlPanel\SystemSettings.exe")]),
-        (Category::ProcessCreation, &[("Image", r"C:\Program Files\WindowsApps\Microsoft.WindowsNotepad_11.2401.26.0_x64\Notepad\Notepad.exe")]),
+        (
+            Category::ProcessCreation,
+            &[("Image", r"C:\Program Files\WindowsApps\Microsoft.WindowsNotepad_11.2401.26.0_x64\Notepad\Notepad.exe")],
+        ),
         (Category::ProcessCreation, &[("Image", "svchost.exe")]),
     ],
 };
@@ -93,7 +96,9 @@ fn lookalike(fact: &Fact, _rules: &Ruleset) -> Option<String> {
     }
     let stem = name.rsplit_once('.').map_or(name.as_str(), |(stem, _)| stem);
     let (letters, folded): (SmallVec<[char; 32]>, String) = (stem.chars().collect(), fold(stem));
-    let near = |system: &str| system.len() >= SHORTEST && system.len().abs_diff(letters.len()) <= 1 && one_edit(&letters, system);
+    let near = |system: &str| {
+        system.len() >= SHORTEST && system.len().abs_diff(letters.len()) <= 1 && one_edit(&letters, system)
+    };
     let (imitated, _) = SYSTEM_STEMS.iter().find(|(system, as_read)| {
         stem != *system && system.len() > 3 && folded == *as_read
             // Windows has honest neighbours of its own names, and only administrators write there.
@@ -153,7 +158,13 @@ mod tests {
 
     #[test]
     fn one_edit_is_one() {
-        for (a, b) in [("svchost", "scvhost"), ("lsass", "lsas"), ("csrss", "csrsss"), ("svchost", "svchast"), ("conhost", "ocnhost")] {
+        for (a, b) in [
+            ("svchost", "scvhost"),
+            ("lsass", "lsas"),
+            ("csrss", "csrsss"),
+            ("svchost", "svchast"),
+            ("conhost", "ocnhost"),
+        ] {
             assert!(one_edit(a, b) && one_edit(b, a), "{a} {b}");
         }
         for (a, b) in [("svchost", "svchost"), ("explorer", "iexplore"), ("svchost", "shost"), ("lsass", "saslss")] {

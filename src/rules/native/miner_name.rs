@@ -36,7 +36,10 @@ pub(super) const RENAMED: Check = Check {
     categories: &[Category::ProcessCreation],
     run: renamed,
     fires: &[
-        (Category::ProcessCreation, &[("Image", r"C:\ProgramData\OneDriveSync.exe"), ("OriginalFileName", "xmrig.exe")]),
+        (
+            Category::ProcessCreation,
+            &[("Image", r"C:\ProgramData\OneDriveSync.exe"), ("OriginalFileName", "xmrig.exe")],
+        ),
         (Category::ProcessCreation, &[("Image", r"C:\ProgramData\a.exe"), ("Product", "XMRig")]),
     ],
     silent: &[

@@ -18,11 +18,11 @@ use sqlx::PgConnection;
 use std::{collections::HashMap, net::IpAddr};
 
 /// Entering a hot run, percent of the host (`CPUThreshold`). Source: detection design, section 5.
-pub const CPU_THRESHOLD: f32 = 30.0;
+pub(super) const CPU_THRESHOLD: f32 = 30.0;
 /// Leaving it.
-pub const CPU_EXIT: f32 = 20.0;
+pub(super) const CPU_EXIT: f32 = 20.0;
 /// Hot minutes until R.SUSTAINED (`TimeWindow`). Source: AN0741.
-pub const TIME_WINDOW_MINUTES: i32 = 15;
+pub(super) const TIME_WINDOW_MINUTES: i32 = 15;
 
 /// Everything found in the spans, and the codes that were looked for.
 pub(super) async fn all(
