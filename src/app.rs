@@ -10,6 +10,7 @@ use crate::{
     rules::Ruleset,
     store::{accounts, audit},
     time::{self, Clock},
+    worker,
 };
 use anyhow::{Context, bail, ensure};
 use sqlx::{Connection, PgConnection, PgPool, ConnectOptions};
@@ -167,7 +168,7 @@ async fn run(
         app.tasks.spawn(http::serve(listener, http::ingest::router(app.clone()), app.stop.clone()));
     }
     if parts.contains(&Part::Worker) {
-        app.tasks.spawn(scaffold::worker(app.clone()));
+        app.tasks.spawn(worker::run(app.clone()));
     }
     let beside = beside(app).await;
     if beside.is_ok() {
@@ -253,14 +254,4 @@ fn write_secret(path: &Path, text: &str) -> anyhow::Result<()> {
     writeln!(file, "{text}")?;
     file.sync_all()?;
     std::fs::rename(&fresh, path).with_context(|| format!("writing {}", path.display()))
-}
-
-/// Until the branch that brings it is merged: `worker::run`.
-mod scaffold {
-    use super::App;
-    use std::sync::Arc;
-
-    pub(super) async fn worker(app: Arc<App>) {
-        app.stop.cancelled().await;
-    }
 }

@@ -11,6 +11,7 @@ pub mod page;
 pub mod paths;
 
 mod allowlist;
+mod allowlist_pages;
 mod api;
 mod assessment;
 mod baselines;
@@ -20,6 +21,7 @@ mod detections_api;
 mod hosts_api;
 mod indicators;
 mod maintenance;
+mod openapi;
 mod processes_api;
 mod status_api;
 
@@ -89,6 +91,7 @@ pub const TABLES: &[&[Route]] = &[
     ROUTES,
     account::ROUTES,
     allowlist::ROUTES,
+    allowlist_pages::ROUTES,
     assessment::ROUTES,
     baselines::ROUTES,
     coverage_api::ROUTES,
@@ -97,6 +100,7 @@ pub const TABLES: &[&[Route]] = &[
     hosts_api::ROUTES,
     indicators::ROUTES,
     maintenance::ROUTES,
+    openapi::ROUTES,
     processes_api::ROUTES,
     status_api::ROUTES,
     // further features: their `ROUTES` here ..
@@ -111,6 +115,7 @@ pub fn browser(app: Arc<App>) -> Router {
         .merge(routes())
         .merge(account::routes())
         .merge(allowlist::routes())
+        .merge(allowlist_pages::routes())
         .merge(assessment::routes())
         .merge(baselines::routes())
         .merge(coverage_api::routes())
@@ -119,6 +124,7 @@ pub fn browser(app: Arc<App>) -> Router {
         .merge(hosts_api::routes())
         .merge(indicators::routes())
         .merge(maintenance::routes())
+        .merge(openapi::routes())
         .merge(processes_api::routes())
         .merge(status_api::routes())
         // .. and their `routes()` here

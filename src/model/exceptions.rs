@@ -368,7 +368,7 @@ fn same_path(pattern: &str, path: &str) -> bool {
 /// The same name or address, a name below it, or a pattern that says so.
 fn same_destination(pattern: &str, destination: &str) -> bool {
     let (pattern, destination) = (pattern.trim().trim_end_matches('.'), destination.trim().trim_end_matches('.'));
-    let is_name = pattern.parse::<std::net::IpAddr>().is_err();
+    let is_name = destination.parse::<std::net::IpAddr>().is_err();
     wildcard(pattern, destination) || (is_name && wildcard(&format!("*.{pattern}"), destination))
 }
 

@@ -1,9 +1,11 @@
 //! The integration tests: one binary, a database per test.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod api;
 mod architecture;
 mod embedded;
 mod faults;
 mod harness;
+mod rules;
 mod import;
 mod wire;
