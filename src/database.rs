@@ -145,7 +145,10 @@ pub async fn check(app: &PgConnectOptions, unsafe_database: bool) -> anyhow::Res
 /// When a migration fails or a table stays locked.
 pub async fn migrate(owner: &PgConnectOptions) -> anyhow::Result<()> {
     let mut db = owner.connect().await.context("connecting to the database")?;
-    sqlx::migrate!("./migrations").run(&mut db).await.context("migrating the database")?;
+    // the program of before may run on the schema of now
+    let mut migrations = sqlx::migrate!("./migrations");
+    migrations.set_ignore_missing(true);
+    migrations.run(&mut db).await.context("migrating the database")?;
     sqlx::raw_sql(RIGHTS).execute(&mut db).await.context("granting rights")?;
     db.close().await?;
     Ok(())

@@ -132,13 +132,13 @@ impl Home {
         let me = rustix::process::geteuid().as_raw();
         match User::find(|user| user.uid == me) {
             Some(user) => {
-                self.write("pg_hba.conf", "local all all peer map=coalface\n")?;
+                self.write("pg_hba.conf", "local all,replication all peer map=coalface\n")?;
                 let users = [Some(&user), self.runner.as_ref()];
                 let roles = ["postgres", "coalface_owner", "coalface", "coalface_hunt"];
                 let lines = users.into_iter().flatten().flat_map(|user| roles.map(|role| format!("coalface {} {role}\n", user.name)));
                 self.write("pg_ident.conf", &lines.collect::<String>())
             }
-            None => self.write("pg_hba.conf", "local all all trust\n"),
+            None => self.write("pg_hba.conf", "local all,replication all trust\n"),
         }
     }
 

@@ -187,6 +187,8 @@ async fn write(url: String, token: String, next: Arc<AtomicU64>, stop: Arc<Atomi
             sleep(Duration::from_millis(100)).await;
         }
         acknowledged.extend(numbers);
+        // enough traffic that every fault hits some, not so much that the machine is busy with nothing else
+        sleep(Duration::from_millis(20)).await;
     }
     (acknowledged, refused)
 }
