@@ -6,3 +6,4 @@ mod architecture;
 mod embedded;
 mod faults;
 mod harness;
+mod pages;
