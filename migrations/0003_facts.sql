@@ -31,7 +31,6 @@ create table process_start (
   parent_pid bigint,
   parent_image text collate "C",
   parent_command_line text collate "C",
-  group_key bigint,
   primary key (host_id, occurred_at, event_id)
 ) partition by range (occurred_at);
 create table process_start_default partition of process_start default;
@@ -200,7 +199,6 @@ create table cpu_sample (
   gpu_engine text collate "C",
   command_line text collate "C",
   parent_pid bigint,
-  group_key bigint,
   primary key (host_id, occurred_at, event_id)
 ) partition by range (occurred_at);
 create table cpu_sample_default partition of cpu_sample default;
@@ -362,3 +360,6 @@ create table undated (
   event_id uuid primary key,
   occurred_at timestamptz not null
 );
+
+-- ends are looked up by pid: a start without GUID finds its end, whichever came first
+create index on process_stop (host_id, pid, occurred_at);

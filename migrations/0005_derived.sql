@@ -111,12 +111,42 @@ create table image (
   first_seen timestamptz not null
 ) with (fillfactor = 70);
 
--- how many hosts have a thing, by UTC day: the only knowledge across hosts
+-- which hosts had a thing on which UTC day: the only knowledge across hosts
 create table fleet_sighting (
-  kind text not null check (kind in ('host', 'destination', 'image')),
-  value text not null,
+  kind text not null check (kind in ('host', 'destination', 'image', 'signer')),
+  value text not null,                               -- destination, hash or signer; '' for kind host
   day date not null,
   host_id bigint not null,
   primary key (kind, value, day, host_id)
 );
 create index on fleet_sighting (kind, day);
+
+-- days of a thing whose count changed and has to be judged anew
+create table fleet_mark (
+  kind text not null,
+  value text not null,
+  day date not null,
+  primary key (kind, value, day)
+);
+
+-- how common a thing is on a day, from the 30 days up to it: coarse, so that few changes reach the hosts
+create table fleet_band (
+  kind text not null,
+  value text not null,
+  day date not null,
+  hosts integer not null,
+  active integer not null,
+  band text not null check (band in ('rare', 'common', 'prevalent')),
+  primary key (kind, value, day)
+);
+
+-- which name led to an address, by host (or sensor address) and time
+create table dns_answer (
+  host_id bigint not null,
+  address inet not null,
+  answered_at timestamptz not null,
+  name text not null,
+  process_id bigint,
+  primary key (host_id, address, answered_at, name)
+);
+create index on process (host_id, parent_pid, started_at) where parent_guid is null and parent_pid is not null;

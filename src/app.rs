@@ -10,6 +10,7 @@ use crate::{
     rules::Ruleset,
     store::{accounts, audit},
     time::{self, Clock},
+    worker,
 };
 use anyhow::{Context, bail, ensure};
 use sqlx::{Connection, PgConnection, PgPool, ConnectOptions};
@@ -160,14 +161,14 @@ async fn run(
     end_on_signal(app.stop.clone())?;
     if let Some(listener) = web {
         info!("pages and API on http://{}", app.settings.listen);
-        app.tasks.spawn(scaffold::serve(listener, http::browser(app.clone()), app.stop.clone()));
+        app.tasks.spawn(http::serve(listener, http::browser(app.clone()), app.stop.clone()));
     }
     if let Some(listener) = ingest {
         info!("events are taken on http://{}", app.settings.ingest_listen);
-        app.tasks.spawn(scaffold::serve(listener, scaffold::ingest(app.clone()), app.stop.clone()));
+        app.tasks.spawn(http::serve(listener, http::ingest::router(app.clone()), app.stop.clone()));
     }
     if parts.contains(&Part::Worker) {
-        app.tasks.spawn(scaffold::worker(app.clone()));
+        app.tasks.spawn(worker::run(app.clone()));
     }
     let beside = beside(app).await;
     if beside.is_ok() {
@@ -253,32 +254,4 @@ fn write_secret(path: &Path, text: &str) -> anyhow::Result<()> {
     writeln!(file, "{text}")?;
     file.sync_all()?;
     std::fs::rename(&fresh, path).with_context(|| format!("writing {}", path.display()))
-}
-
-/// Until the branches that bring these are merged: `http::serve`, `http::ingest::router`, `worker::run`, `import::run`.
-pub(crate) mod scaffold {
-    use super::App;
-    use axum::Router;
-    use std::{net::TcpListener, path::PathBuf, process::ExitCode, sync::Arc};
-    use tokio_util::sync::CancellationToken;
-
-    pub(super) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-        listener.set_nonblocking(true).expect("a fresh listener takes options");
-        let listener = tokio::net::TcpListener::from_std(listener).expect("inside a runtime");
-        let service = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
-        axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await.ok();
-    }
-
-    pub(super) fn ingest(_app: Arc<App>) -> Router {
-        Router::new()
-    }
-
-    pub(super) async fn worker(app: Arc<App>) {
-        app.stop.cancelled().await;
-    }
-
-    #[expect(clippy::unused_async, reason = "import::run is")]
-    pub(crate) async fn import(_app: Arc<App>, _paths: Vec<PathBuf>) -> anyhow::Result<ExitCode> {
-        anyhow::bail!("import is not merged yet")
-    }
 }

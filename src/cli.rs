@@ -201,7 +201,7 @@ async fn import(settings: Settings, paths: Vec<PathBuf>) -> anyhow::Result<ExitC
     let database = Database::open(&settings, Claim::Visit).await?;
     let read = async {
         let app = app::start(settings, &database).await?;
-        let read = app::scaffold::import(app.clone(), paths).await;
+        let read = crate::import::run(app.clone(), paths).await;
         app.end().await;
         read
     }

@@ -219,7 +219,7 @@ impl Embedded {
     }
 
     async fn running(&self) -> bool {
-        self.pg_ctl(&["status"]).await.is_ok()
+        !self.home.has_stale_pid() && self.pg_ctl(&["status"]).await.is_ok()
     }
 
     /// Makes the cluster, unless it is there: under another name first, so that one cut short is never used.

@@ -80,8 +80,8 @@ impl Limit {
             first.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await?;
         }
         let before = Instant::now();
-        let copies = self.parts.iter().zip(connections.iter_mut()).map(|(rows, db)| rows.copy(db));
-        let copied: u64 = futures_util::future::try_join_all(copies).await?.iter().sum();
+        let work = self.parts.iter().zip(connections.iter_mut()).map(|(rows, db)| rows.copy(db));
+        let copied: u64 = futures_util::future::try_join_all(work).await?.iter().sum();
         let rate = copied as f64 / before.elapsed().as_secs_f64();
         connections.first_mut().context("no connection")?.execute("drop schema bench cascade").await?;
         Ok(rate)
@@ -100,5 +100,39 @@ impl Rows {
             transaction.commit().await?;
         }
         Ok(self.count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::DateTime;
+
+    #[test]
+    fn the_load_decodes_to_five_kinds_of_rows_and_repeated_events_to_one() {
+        let load = Load::new(DateTime::from_timestamp(1_770_000_000, 0).unwrap());
+        let limit = Limit::prepare(&load, 0..6_000, 2).unwrap();
+        let tables: std::collections::BTreeSet<_> = limit.parts.iter().flat_map(|rows| rows.tables.keys()).map(|n| Fact::TABLES[*n].0).collect();
+        assert_eq!(tables.into_iter().collect::<Vec<_>>(), ["connection", "cpu_sample", "dns_query", "process_start", "process_stop"]);
+        let rows: u64 = limit.parts.iter().map(|rows| rows.count).sum();
+        // Of 6,000 events the last 4,000 hold the 1 % that is repeated.
+        assert!((5_930..5_990).contains(&rows), "{rows} rows");
+    }
+
+    #[test]
+    fn one_event_in_a_hundred_matches_a_rule() {
+        let load = Load::new(DateTime::from_timestamp(1_770_000_000, 0).unwrap());
+        let rules = crate::rules::Ruleset::load(None).unwrap();
+        let body = Bytes::from(load.body(0..20_000, super::super::Route::Native));
+        let matched = body.split(|b| *b == b'\n').filter(|line| !line.is_empty()).filter(|line| {
+            let record = RawRecord { bytes: Bytes::copy_from_slice(line), client_id: None, defaults: Arc::default() };
+            let mut hits = Vec::new();
+            for event in sources::decode(&record).unwrap() {
+                rules.hits(&event, &mut hits);
+            }
+            !hits.is_empty()
+        });
+        let matched = matched.count();
+        assert!((150..250).contains(&matched), "{matched} of 20,000");
     }
 }

@@ -104,7 +104,7 @@ fn kind(n: u64) -> Kind {
 
 /// Which event is sent as number `n`: 1 % are copies of an earlier one.
 fn content(n: u64) -> u64 {
-    if n >= REPEATED_AFTER && (mix(n) >> 32) % 100 == 0 { n - REPEATED_AFTER } else { n }
+    if n >= REPEATED_AFTER && (mix(n) >> 32).is_multiple_of(100) { n - REPEATED_AFTER } else { n }
 }
 
 /// The process that event `n` is about: the one that starts in it, else one that started a little earlier.
@@ -196,7 +196,7 @@ impl Load {
         let pick = |templates: &'_ [Template]| mix(n ^ 0x5eed) as usize % templates.len();
         match kind(n) {
             // One start in 35 is one event in a hundred.
-            Kind::Start if (mix(n) >> 40) % 35 == 0 => &self.miner,
+            Kind::Start if (mix(n) >> 40).is_multiple_of(35) => &self.miner,
             Kind::Start => &self.starts[pick(&self.starts)],
             Kind::Connection => &self.connections[pick(&self.connections)],
             Kind::Query => &self.query,
@@ -271,7 +271,7 @@ impl Stamp {
         let second = n / PER_SECOND;
         if self.second != Some(second) {
             self.second = Some(second);
-            let at = since + TimeDelta::seconds(second as i64);
+            let at = since + TimeDelta::seconds(second.cast_signed());
             self.text = at.format("%Y-%m-%d %H:%M:%S.000").to_string().into_bytes();
         }
         self.text.truncate(20);

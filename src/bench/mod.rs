@@ -126,7 +126,7 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
         .context("making a folder for the temporary database")?
     };
     let mut report = Report { at: begin.to_rfc3339(), quick: options.quick, machine: serde_json::Value::Null, sender_cpu: 0.0, figures: Vec::new() };
-    let client = Client::builder().no_proxy().timeout(Duration::from_secs(60)).pool_max_idle_per_host(32).build().context("making an HTTP client")?;
+    let client = Client::builder().no_proxy().timeout(Duration::from_mins(1)).pool_max_idle_per_host(32).build().context("making an HTTP client")?;
     let server = start(&scratch.path().join("data"), &client, &Plan::of(&options), &mut report).await?;
     let measured = measure(&server, &client, &Plan::of(&options), &mut report).await;
     // Whatever happened, the database must not outlive the benchmark.
@@ -212,7 +212,7 @@ async fn ingest(server: &Server, sender: &Sender, limits: &Limit, databases: &mu
         refused += sent.refused;
         native.push(sent.rate());
         bulk.push(sender.send(Route::Bulk, plan.other / ROUNDS as u32, None).await?.rate());
-        info!(round, copy = copied[round - 1] as u64, native = native[round - 1] as u64, bulk = bulk[round - 1] as u64, "events per second");
+        info!(round, copy = copied.last(), native = native.last(), bulk = bulk.last(), "events per second");
     }
     let cores = std::thread::available_parallelism()?.get() as f64;
     report.sender_cpu = sending.as_secs_f64() / wall.as_secs_f64() / cores;

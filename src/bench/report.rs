@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use serde_json::Value;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// On which side of its bar a figure should lie.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -126,7 +126,11 @@ impl fmt::Display for Report {
             let mut line = String::new();
             for (n, (cell, width)) in row.iter().zip(&widths).enumerate() {
                 let right = matches!(n, 2 | 4 | 5);
-                line += &if right { format!("{cell:>width$}  ") } else { format!("{cell:<width$}  ") };
+                if right {
+                    write!(line, "{cell:>width$}  ")?;
+                } else {
+                    write!(line, "{cell:<width$}  ")?;
+                }
             }
             writeln!(f, "{}", line.trim_end())?;
         }

@@ -59,6 +59,7 @@ impl Sent {
 pub(super) fn percentile(times: &[Duration], part: f64) -> f64 {
     let mut sorted = times.to_vec();
     sorted.sort_unstable();
+    #[expect(clippy::cast_sign_loss, reason = "part and length are not negative")]
     let at = ((sorted.len() as f64 * part).ceil() as usize).saturating_sub(1);
     sorted.get(at).map_or(0.0, |time| time.as_secs_f64() * 1_000.0)
 }

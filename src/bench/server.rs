@@ -138,7 +138,7 @@ pub(super) fn own_cpu() -> anyhow::Result<Duration> {
     Ok(Duration::from_millis(ticks.iter().sum::<u64>() * 10))
 }
 
-/// What the figures were measured on: words for people, and what JSON keeps.
+/// What the figures were measured on.
 pub(super) async fn machine(db: &mut PgConnection) -> anyhow::Result<Value> {
     let first = |path: &str, key: &str| -> String {
         let text = std::fs::read_to_string(path).unwrap_or_default();
@@ -151,7 +151,7 @@ pub(super) async fn machine(db: &mut PgConnection) -> anyhow::Result<Value> {
     .map(str::to_owned);
     let rows = sqlx::query!(
         r#"-- bench::server::machine: under which settings does the database run?
-        select name as "name!", setting || coalesce(' x ' || unit, '') as "value!" from pg_settings where name = any($1) order by name"#,
+        select name as "name!", current_setting(name) as "value!" from unnest($1::text[]) as wanted (name)"#,
         &names
     )
     .fetch_all(db)
@@ -166,7 +166,7 @@ pub(super) async fn machine(db: &mut PgConnection) -> anyhow::Result<Value> {
     }))
 }
 
-/// Event time at which the load begins: a whole hour ago, so that none of it lies in the future.
+/// Event time at which the load begins: so long ago that none of it lies in the future.
 pub(super) fn load_begins() -> chrono::DateTime<chrono::Utc> {
     System.now() - TimeDelta::hours(6)
 }

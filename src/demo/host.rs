@@ -2,6 +2,8 @@
 //!
 //! Knows nothing of attacks: `story` plays them through the same verbs that ordinary work uses.
 
+#![expect(clippy::cast_sign_loss, reason = "shares, rates and lengths are never negative")]
+
 use super::{
     Protocol,
     fleet::{ERRANDS, Errand, HABITS, Machine, POWERSHELL, Program, RESIDENTS, SYSTEM, SYSTEM_PROCESS, Site},
@@ -12,7 +14,10 @@ use base64::Engine as _;
 use chrono::{DateTime, TimeDelta, Utc};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use sha2::{Digest as _, Sha256};
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Write as _,
+};
 
 /// How many processes Metricbeat lists (`process.include_top_n.by_cpu`).
 const TOP: usize = 10;
@@ -83,7 +88,10 @@ fn utc_time(at: DateTime<Utc>) -> String {
 /// SHA-256 of a program's file, upper case: one build is one file, wherever it lies.
 pub(super) fn sha256(program: &Program) -> String {
     let digest = Sha256::digest([program.path, program.version, program.original].join("\n"));
-    digest.iter().map(|byte| format!("{byte:02X}")).collect()
+    digest.iter().fold(String::with_capacity(64), |mut text, byte| {
+        write!(text, "{byte:02X}").expect("writing to a String cannot fail");
+        text
+    })
 }
 
 /// A PowerShell `-EncodedCommand` argument.
@@ -111,7 +119,7 @@ pub(super) fn day_of(machine: &'static Machine, now: DateTime<Utc>, seed: u64) -
         next_port: 49_700,
     };
     for &(on, off) in machine.up {
-        let jitter = if on > -24.0 && machine.user != "" { hours(host.rng.random_range(0.0..0.4)) } else { TimeDelta::zero() };
+        let jitter = if on > -24.0 && !machine.user.is_empty() { hours(host.rng.random_range(0.0..0.4)) } else { TimeDelta::zero() };
         let (on, off) = (now + hours(on) + jitter, now + hours(off));
         host.up_until = off;
         host.boot(on);
@@ -162,7 +170,7 @@ impl Host {
         let pid = self.next_pid;
         let machine = u32::from_be_bytes(Sha256::digest(self.machine.name)[..4].try_into().unwrap_or_default());
         let guid = {
-            let seconds = at.timestamp() as u32;
+            let seconds = at.timestamp().cast_unsigned() as u32;
             format!("{{{machine:08X}-{:04X}-{:04X}-{:04X}-{:04X}{pid:08X}}}", seconds >> 16, seconds & 0xffff, self.processes.len(), self.rng.random::<u16>())
         };
         let command_line = format!("\"{image}\" {arguments}").trim_end().to_owned();
@@ -214,8 +222,8 @@ impl Host {
         }
     }
 
-    /// A process that ends by itself; `load` is its mean percent of the host.
-    pub(super) fn run(&mut self, at: DateTime<Utc>, parent: Running, program: &'static Program, arguments: &str, account: &str, seconds: i64, load: f64) -> Running {
+    /// A process that ends by itself, after so many seconds and with so many percent of the host.
+    pub(super) fn run(&mut self, at: DateTime<Utc>, parent: Running, program: &'static Program, arguments: &str, account: &str, (seconds, load): (i64, f64)) -> Running {
         let process = self.start(at, parent, program, arguments, account);
         let end = at + TimeDelta::seconds(seconds);
         self.processes[process].load = load;
@@ -346,7 +354,7 @@ impl Host {
             "%ccm%" => format!("-NoLogo -Noninteractive -NoProfile -ExecutionPolicy Bypass -EncodedCommand {}", encoded(errand.script)),
             other => other.to_owned(),
         };
-        let process = self.run(at, self.resident(errand.parent), errand.program, &arguments, errand.account, seconds, errand.load);
+        let process = self.run(at, self.resident(errand.parent), errand.program, &arguments, errand.account, (seconds, errand.load));
         if !errand.task.is_empty() {
             self.task_started(process, at + TimeDelta::milliseconds(30), errand.task);
         }

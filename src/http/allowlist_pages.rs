@@ -244,19 +244,16 @@ impl EntryForm {
 
     /// Name, label and value of each condition, most specific first.
     fn conditions(&self) -> [(&'static str, &'static str, &str); 9] {
-        fn value(text: &Option<String>) -> &str {
-            text.as_deref().unwrap_or_default()
-        }
         [
-            ("sha256", "SHA-256", value(&self.sha256)),
-            ("signer", "Signer", value(&self.signer)),
-            ("image", "Image path", value(&self.image)),
-            ("parent_image", "Parent image", value(&self.parent_image)),
-            ("destination", "Destination", value(&self.destination)),
-            ("original_file_name", "Original file name", value(&self.original_file_name)),
-            ("command_line", "Command line", value(&self.command_line)),
-            ("launch_root", "Task, service or WMI consumer", value(&self.launch_root)),
-            ("user", "User", value(&self.user)),
+            ("sha256", "SHA-256", self.sha256.as_deref().unwrap_or_default()),
+            ("signer", "Signer", self.signer.as_deref().unwrap_or_default()),
+            ("image", "Image path", self.image.as_deref().unwrap_or_default()),
+            ("parent_image", "Parent image", self.parent_image.as_deref().unwrap_or_default()),
+            ("destination", "Destination", self.destination.as_deref().unwrap_or_default()),
+            ("original_file_name", "Original file name", self.original_file_name.as_deref().unwrap_or_default()),
+            ("command_line", "Command line", self.command_line.as_deref().unwrap_or_default()),
+            ("launch_root", "Task, service or WMI consumer", self.launch_root.as_deref().unwrap_or_default()),
+            ("user", "User", self.user.as_deref().unwrap_or_default()),
         ]
     }
 
@@ -282,12 +279,11 @@ struct NewPage {
     preview: Option<Preview>,
     /// Approvals an entry like this needs; only with a preview.
     needed: i16,
+    hard_codes: String,
 }
 
-impl NewPage {
-    fn hard_codes(&self) -> String {
-        Code::ALL.iter().filter(|c| c.is_hard()).map(ToString::to_string).collect::<Vec<_>>().join(", ")
-    }
+fn hard_codes() -> String {
+    Code::ALL.iter().filter(|c| c.is_hard()).map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -310,7 +306,7 @@ pub(crate) async fn new(
         None => EntryForm::default(),
     };
     let chrome = Chrome::load(&mut conn, &who, Section::Tuning, app.clock.now()).await?;
-    page::render(StatusCode::OK, &NewPage { chrome, form, fault: None, preview: None, needed: 0 })
+    page::render(StatusCode::OK, &NewPage { chrome, form, fault: None, preview: None, needed: 0, hard_codes: hard_codes() })
 }
 
 /// `POST /allowlist`: previews or stores, by the button that was pressed.
@@ -323,7 +319,7 @@ pub(crate) async fn create(who: Allowed<Propose>, State(app): State<Arc<App>>, F
         Ok(body) => body,
         Err(fault) => {
             let chrome = Chrome::load(&mut tx, &who, Section::Tuning, now).await?;
-            return page::render(StatusCode::UNPROCESSABLE_ENTITY, &NewPage { chrome, form, fault: Some(fault), preview: None, needed: 0 });
+            return page::render(StatusCode::UNPROCESSABLE_ENTITY, &NewPage { chrome, form, fault: Some(fault), preview: None, needed: 0, hard_codes: hard_codes() });
         }
     };
     if previews {
@@ -331,7 +327,7 @@ pub(crate) async fn create(who: Allowed<Propose>, State(app): State<Arc<App>>, F
         let preview = store::preview(&mut tx, &body, now).await?;
         let needed = body.approvals_needed(until, now, author.leads, !preview.true_positives.is_empty());
         let chrome = Chrome::load(&mut tx, &who, Section::Tuning, now).await?;
-        return page::render(StatusCode::OK, &NewPage { chrome, form, fault: None, preview: Some(preview), needed });
+        return page::render(StatusCode::OK, &NewPage { chrome, form, fault: None, preview: Some(preview), needed, hard_codes: hard_codes() });
     }
     match store::create(&mut tx, body, author, now).await {
         Ok(made) => {

@@ -46,6 +46,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape map_err wants")]
 fn malformed(error: serde_json::Error) -> Error {
     Error::Malformed(error.to_string())
 }
@@ -106,8 +107,9 @@ impl<T> Items<T> {
 
     /// A page of a list asked for with one item more than `limit`; `key` names the place of an item.
     pub(crate) fn keyed(mut items: Vec<T>, limit: i64, key: impl Fn(&T) -> String) -> Json<Self> {
-        let more = items.len() as i64 > limit;
-        items.truncate(usize::try_from(limit).unwrap_or(0));
+        let limit = usize::try_from(limit).unwrap_or(0);
+        let more = items.len() > limit;
+        items.truncate(limit);
         let next_cursor = items.last().filter(|_| more).map(key);
         Json(Self { items, next_cursor })
     }

@@ -59,8 +59,8 @@ pub(crate) async fn show(_: Allowed<Read>, at: paths::ApiHostAssessment, State(a
     let seen = store::hosts(&mut conn, &filter).await?.pop().ok_or(Error::NotFound)?;
     let coverage = Coverage::of(seen, app.clock.now());
     let as_of = host.last_seen;
-    Ok(Json(match detections::latest_of(&mut conn, host.id).await? {
-        Some(found) => Assessment {
+    if let Some(found) = detections::latest_of(&mut conn, host.id).await? {
+        return Ok(Json(Assessment {
             as_of,
             detection: Some(found.id),
             verdict: found.content.verdict,
@@ -71,16 +71,14 @@ pub(crate) async fn show(_: Allowed<Read>, at: paths::ApiHostAssessment, State(a
             traces: Vec::new(),
             coverage,
             host,
-        },
-        None => {
-            let since = as_of.unwrap_or_default() - TimeDelta::hours(24);
-            let traces = store::traces(&mut conn, host.id.0, since).await?;
-            let classes = states(&traces, &coverage.classes);
-            let analytics = coverage.analytics.iter().map(|a| judged(a.id, a.state, &classes)).collect::<Vec<_>>();
-            let verdict = analytics.iter().map(|a| a.verdict).max().unwrap_or(Verdict::None);
-            Assessment { as_of, detection: None, verdict, story: None, analytics, classes, evidence: Vec::new(), traces, coverage, host }
-        }
-    }))
+        }));
+    }
+    let since = as_of.unwrap_or_default() - TimeDelta::hours(24);
+    let traces = store::traces(&mut conn, host.id.0, since).await?;
+    let classes = states(&traces, &coverage.classes);
+    let analytics = coverage.analytics.iter().map(|a| judged(a.id, a.state, &classes)).collect::<Vec<_>>();
+    let verdict = analytics.iter().map(|a| a.verdict).max().unwrap_or(Verdict::None);
+    Ok(Json(Assessment { as_of, detection: None, verdict, story: None, analytics, classes, evidence: Vec::new(), traces, coverage, host }))
 }
 
 /// Class states of the group with the most points: traces of different groups do not add up.

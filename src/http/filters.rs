@@ -3,7 +3,6 @@
     clippy::inline_always,
     clippy::unused_self,
     clippy::unnecessary_wraps,
-    unreachable_pub,
     missing_docs,
     clippy::trivially_copy_pass_by_ref,
     clippy::needless_pass_by_value,

@@ -70,9 +70,10 @@ pub(crate) async fn upsert(who: Allowed<Tune>, State(app): State<Arc<App>>, Body
     let upserted = hosts::upsert(&mut tx, &body, &who.actor, app.clock.now()).await?;
     tx.commit().await?;
     app.marked.notify_one();
-    Ok(match upserted.created {
-        true => api::created(&paths::ApiHost { name: upserted.host.name.clone() }.to_string(), &upserted.host),
-        false => Json(upserted.host).into_response(),
+    Ok(if upserted.created {
+        api::created(&paths::ApiHost { name: upserted.host.name.clone() }.to_string(), &upserted.host)
+    } else {
+        Json(upserted.host).into_response()
     })
 }
 

@@ -6,6 +6,7 @@ pub mod assets;
 pub mod auth;
 pub mod error;
 pub mod filters;
+pub mod ingest;
 pub mod page;
 pub mod paths;
 
@@ -34,12 +35,14 @@ mod layers;
 mod processes;
 pub mod query;
 mod queue;
+mod serve;
 mod status;
 mod timeline;
 mod tree;
 pub mod view;
 
 pub use error::{Error, FieldError, Result};
+pub use serve::serve;
 
 use crate::app::App;
 use auth::Needs;

@@ -11,6 +11,8 @@ mod writer;
 pub use segment::unpack;
 pub use writer::Writer;
 
+pub mod split;
+
 use crate::{
     model::{
         event::{Event, HostKey, RawRecord, Reject, TimeQuality},

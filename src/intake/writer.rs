@@ -12,7 +12,7 @@ use super::{
 use crate::{
     model::{
         event::Reject,
-        fact::{CopyText, Fact},
+        fact::Fact,
         ids::{EventId, HostId, SegmentId},
     },
     time::{Clock, bucket},
@@ -529,6 +529,7 @@ async fn store_marks(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::fact::CopyText;
     use bytes::Bytes;
 
     fn row(token: &str, size: usize) -> Row {

@@ -11,5 +11,6 @@ pub mod fact;
 pub mod group;
 pub mod ids;
 pub mod names;
+pub mod networks;
 pub mod permission;
 pub mod preview;

@@ -98,6 +98,18 @@ pub fn is_user_writable(path: &str) -> bool {
     USER_WRITABLE.iter().any(|f| rest.starts_with(f))
 }
 
+/// Makers whose version data is believed where a signature is not known (`TrustedVendors`): an attacker would have to claim them.
+const TRUSTED_VENDORS: &[&str] = &[
+    "microsoft", "google", "mozilla", "adobe", "intel", "nvidia", "amd", "oracle", "apple", "cisco", "vmware", "citrix", "zoom video",
+    "the git development community", "node.js", "python software foundation", "jetbrains", "docker", "elasticsearch",
+];
+
+/// Whether version data names a trusted vendor.
+pub fn is_trusted_vendor(company: &str) -> bool {
+    let company = company.trim().to_lowercase();
+    TRUSTED_VENDORS.iter().any(|v| company.starts_with(v))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

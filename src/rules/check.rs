@@ -58,7 +58,11 @@ pub fn check(dir: &Path) -> CheckReport {
         Err(problems) => report.problems.extend(problems),
     }
     if report.files == 0 && report.is_ok() {
-        report.problems.push(Problem { file: dir.display().to_string(), place: "directory".to_owned(), message: "no *.yml or *.yaml below it".to_owned() });
+        report.problems.push(Problem {
+            file: dir.display().to_string(),
+            place: "directory".to_owned(),
+            message: "no *.yml or *.yaml below it".to_owned(),
+        });
     }
     for info in rules.rules() {
         match info.evidence {
@@ -78,7 +82,11 @@ fn shadowing(file: &str, text: &str, rules: &Ruleset) -> Vec<Problem> {
     let here = rules.rules().filter(|info| info.file == file);
     here.filter_map(|info| ours.get(info.id.as_str()))
         .filter(|shipped| **shipped != text)
-        .map(|_| Problem { file: file.to_owned(), place: "id".to_owned(), message: "is the id of a rule that ships with coalface".to_owned() })
+        .map(|_| Problem {
+            file: file.to_owned(),
+            place: "id".to_owned(),
+            message: "is the id of a rule that ships with coalface".to_owned(),
+        })
         .collect()
 }
 

@@ -5,8 +5,8 @@
 
 use crate::model::{
     fact::{
-        Connection, DnsQuery, Fact, FileWrite, ModuleLoad, Persistence, ProcessStart, ProcessTamper, Script, SecurityAlert,
-        SettingChange,
+        Connection, DnsQuery, Fact, FileWrite, ModuleLoad, Persistence, ProcessStart, ProcessTamper, Script,
+        SecurityAlert, SettingChange,
     },
     group::{base_name, folder},
     ids::ProcessGuid,
@@ -76,9 +76,14 @@ categories! {
 }
 
 /// Categories whose facts carry a text that is run: what `category: command_text` means. Source: detection design, section 5 C.
-const COMMAND_TEXT: &[Category] = &[
-    Category::ProcessCreation, Category::PsScript, Category::PsModule, Category::PsClassic, Category::WmiEvent,
-    Category::ScheduledTask, Category::ServiceInstall,
+pub(super) const COMMAND_TEXT: &[Category] = &[
+    Category::ProcessCreation,
+    Category::PsScript,
+    Category::PsModule,
+    Category::PsClassic,
+    Category::WmiEvent,
+    Category::ScheduledTask,
+    Category::ServiceInstall,
 ];
 /// One process reaching into another: what `category: process_injection` means.
 const PROCESS_INJECTION: &[Category] = &[Category::ProcessAccess, Category::RemoteThread];
@@ -97,9 +102,21 @@ impl Category {
     pub fn of(fact: &Fact) -> Option<Self> {
         Some(match fact {
             Fact::ProcessStart(_) => Self::ProcessCreation,
-            Fact::Connection(f) => if f.kind.as_deref() == Some("socket") { Self::NetworkConnection } else { Self::NetworkFlow },
+            Fact::Connection(f) => {
+                if f.kind.as_deref() == Some("socket") {
+                    Self::NetworkConnection
+                } else {
+                    Self::NetworkFlow
+                }
+            }
             Fact::DnsQuery(_) => Self::DnsQuery,
-            Fact::ModuleLoad(f) => if f.kind.as_deref() == Some("driver") { Self::DriverLoad } else { Self::ImageLoad },
+            Fact::ModuleLoad(f) => {
+                if f.kind.as_deref() == Some("driver") {
+                    Self::DriverLoad
+                } else {
+                    Self::ImageLoad
+                }
+            }
             Fact::FileWrite(f) => match f.kind.as_deref().unwrap_or_default() {
                 "create" => Self::FileEvent,
                 "stream" => Self::StreamHash,
@@ -125,7 +142,11 @@ impl Category {
             },
             Fact::SettingChange(f) if f.kind.as_deref() == Some("registry") => Self::RegistrySet,
             Fact::SecurityAlert(_) => Self::Antivirus,
-            Fact::SettingChange(_) | Fact::ProcessStop(_) | Fact::CpuSample(_) | Fact::HostSample(_) | Fact::OtherEvent(_) => {
+            Fact::SettingChange(_)
+            | Fact::ProcessStop(_)
+            | Fact::CpuSample(_)
+            | Fact::HostSample(_)
+            | Fact::OtherEvent(_) => {
                 return None;
             }
         })
@@ -302,8 +323,12 @@ fn joined<'f>(command: Option<&'f String>, arguments: Option<&'f String>) -> Opt
 pub(super) fn command_text(fact: &Fact) -> Option<Cow<'_, str>> {
     match fact {
         Fact::ProcessStart(f) => f.command_line.as_deref().map(Cow::Borrowed),
-        Fact::Script(f) => joined(f.command_line.as_ref().filter(|_| f.kind.as_deref() == Some("host")), f.text.as_ref()),
-        Fact::Persistence(f) if f.kind.as_deref() != Some("run_key") => joined(f.command.as_ref(), f.arguments.as_ref()),
+        Fact::Script(f) => {
+            joined(f.command_line.as_ref().filter(|_| f.kind.as_deref() == Some("host")), f.text.as_ref())
+        }
+        Fact::Persistence(f) if f.kind.as_deref() != Some("run_key") => {
+            joined(f.command.as_ref(), f.arguments.as_ref())
+        }
         _ => None,
     }
 }
@@ -323,7 +348,9 @@ fn derived<'f>(fact: &'f Fact, name: &str) -> Option<EventValue<'f>> {
             Some("inbound") => Some(word("false")),
             _ => None,
         },
-        ("Signed", Fact::ModuleLoad(f)) => f.signature.as_deref().map(|s| word(if s == "unsigned" { "false" } else { "true" })),
+        ("Signed", Fact::ModuleLoad(f)) => {
+            f.signature.as_deref().map(|s| word(if s == "unsigned" { "false" } else { "true" }))
+        }
         ("SignatureStatus", Fact::ModuleLoad(f)) => match f.signature.as_deref()? {
             "valid" => Some(word("Valid")),
             "invalid" => Some(word("Invalid")),
@@ -384,14 +411,23 @@ impl Event for Decoded<'_> {
 ///
 /// # Errors
 /// Names the field that the category lacks, or whose text does not fit.
-pub(super) fn fact_of<'e>(category: Category, fields: impl IntoIterator<Item = (&'e str, &'e str)>) -> Result<Fact, String> {
+pub(super) fn fact_of<'e>(
+    category: Category,
+    fields: impl IntoIterator<Item = (&'e str, &'e str)>,
+) -> Result<Fact, String> {
+    let put = |column: &mut Option<String>, text: &str| {
+        *column = Some(text.to_lowercase());
+        Some(())
+    };
     let mut fact = category.blank();
     for (name, text) in fields {
         let filled = match (name, &mut fact) {
             // Not columns under Sigma's name, but what rules on signatures need.
-            ("SignatureStatus", Fact::ProcessStart(f)) => Some(f.signature = Some(text.to_lowercase())),
-            ("SignatureStatus", Fact::ModuleLoad(f)) => Some(f.signature = Some(text.to_lowercase())),
-            ("Hashes", Fact::ProcessStart(f)) => text.strip_prefix("SHA256=").map(|hash| f.sha256 = Some(hash.to_lowercase())),
+            ("SignatureStatus", Fact::ProcessStart(f)) => put(&mut f.signature, text),
+            ("SignatureStatus", Fact::ModuleLoad(f)) => put(&mut f.signature, text),
+            ("Hashes", Fact::ProcessStart(f)) => {
+                text.strip_prefix("SHA256=").map(|hash| f.sha256 = Some(hash.to_lowercase()))
+            }
             (_, fact) => fill(fact, name, text),
         };
         filled.ok_or_else(|| format!("`{name}: {text}` is not a field and value of category {}", category.name()))?;

@@ -170,7 +170,11 @@ impl Ruleset {
             run += 1;
             if hits.iter().any(|hit| hit.rule_id == info.id) != example.fires {
                 let message = if example.fires { "must fire and does not" } else { "must not fire and does" };
-                problems.push(Problem { file: info.file.clone(), place: example.place.clone(), message: message.to_owned() });
+                problems.push(Problem {
+                    file: info.file.clone(),
+                    place: example.place.clone(),
+                    message: message.to_owned(),
+                });
             }
         };
         for rule in &self.sigma {
@@ -180,7 +184,9 @@ impl Ruleset {
         for check in &self.native {
             match check.examples() {
                 Ok(examples) => examples.iter().for_each(|example| hold(&check.info, example)),
-                Err(message) => broken.push(Problem { file: check.info.file.clone(), place: check.info.id.clone(), message }),
+                Err(message) => {
+                    broken.push(Problem { file: check.info.file.clone(), place: check.info.id.clone(), message });
+                }
             }
         }
         problems.append(&mut broken);
@@ -201,7 +207,11 @@ fn hit(info: &RuleInfo, evidence: &Evidence, excerpt: String) -> Hit {
 
 /// Rule files below a directory with their text, ordered by path.
 fn files_below(dir: &Path) -> Result<Vec<(String, String)>, Vec<Problem>> {
-    let problem = |path: &Path, e: &std::io::Error| Problem { file: path.display().to_string(), place: "file".to_owned(), message: e.to_string() };
+    let problem = |path: &Path, e: &std::io::Error| Problem {
+        file: path.display().to_string(),
+        place: "file".to_owned(),
+        message: e.to_string(),
+    };
     let mut problems = Vec::new();
     let mut waiting: Vec<PathBuf> = vec![dir.to_owned()];
     let mut paths = Vec::new();
@@ -218,7 +228,9 @@ fn files_below(dir: &Path) -> Result<Vec<(String, String)>, Vec<Problem>> {
                 Ok(entry) if entry.file_name().to_string_lossy().starts_with('.') => {}
                 // Links are not followed: they could lead round in a circle.
                 Ok(entry) if entry.file_type().is_ok_and(|t| t.is_dir()) => waiting.push(entry.path()),
-                Ok(entry) if entry.path().extension().is_some_and(|e| e == "yml" || e == "yaml") => paths.push(entry.path()),
+                Ok(entry) if entry.path().extension().is_some_and(|e| e == "yml" || e == "yaml") => {
+                    paths.push(entry.path());
+                }
                 Ok(_) => {}
                 Err(e) => problems.push(problem(&folder, &e)),
             }

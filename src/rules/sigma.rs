@@ -13,7 +13,8 @@ use crate::model::{
 };
 use regex::Regex;
 use rsigma_eval::{
-    CompiledDetection, CompiledDetectionItem, CompiledMatcher, CompiledRule, Event, ResultBody, compile_rule, evaluate_rule,
+    CompiledDetection, CompiledDetectionItem, CompiledMatcher, CompiledRule, Event, ResultBody, compile_rule,
+    evaluate_rule,
 };
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -184,9 +185,15 @@ fn read(file: &str, hash: [u8; 32], rule: &rsigma_parser::SigmaRule) -> Result<P
     let mut problems = Vec::new();
     let class = key.code.class();
     if matches!(class, Class::R | Class::P | Class::B) {
-        problems.push(problem("coalface.code", format!("{} needs more than one event: expected a code of class C, N, L, M or A", key.code)));
+        problems.push(problem(
+            "coalface.code",
+            format!("{} needs more than one event: expected a code of class C, N, L, M or A", key.code),
+        ));
     } else if !(key.points > 0.0 && key.points <= class.cap()) {
-        problems.push(problem("coalface.points", format!("{} is not above 0 and at most {}, the cap of class {class}", key.points, class.cap())));
+        problems.push(problem(
+            "coalface.points",
+            format!("{} is not above 0 and at most {}, the cap of class {class}", key.points, class.cap()),
+        ));
     }
     let source = &rule.logsource;
     let foreign = source.product.as_deref().is_some_and(|p| p != "windows") || source.service.is_some();
@@ -199,7 +206,8 @@ fn read(file: &str, hash: [u8; 32], rule: &rsigma_parser::SigmaRule) -> Result<P
     let mut examples = Vec::new();
     for (name, list, fires) in [("match", key.examples.matching, true), ("no_match", key.examples.other, false)] {
         if list.is_empty() {
-            problems.push(problem(&format!("coalface.examples.{name}"), "empty: expected at least one event".to_owned()));
+            problems
+                .push(problem(&format!("coalface.examples.{name}"), "empty: expected at least one event".to_owned()));
         }
         for (n, mut fields) in list.into_iter().enumerate() {
             let place = format!("coalface.examples.{name}[{n}]");
@@ -234,12 +242,19 @@ impl Rule {
         let result = evaluate_rule(&self.compiled, event)?;
         let ResultBody::Detection(body) = result.body else { return None };
         let text = |field: &str| event.get_field(field).and_then(|v| v.as_str().map(std::borrow::Cow::into_owned));
+        let mut best: Option<(String, std::ops::Range<usize>)> = None;
+        // The longest text says most: a path more than the access mask beside it.
         for needle in self.needles.iter().filter(|n| body.matched_selections.contains(&n.detection)) {
             if let Some(text) = text(&needle.field)
+                && best.as_ref().is_none_or(|(shown, _)| text.len() > shown.len())
                 && let Some(at) = needle.pattern.find(&text)
             {
-                return Some(excerpt::around(&text, at.range()));
+                let at = at.range();
+                best = Some((text, at));
             }
+        }
+        if let Some((text, at)) = best {
+            return Some(excerpt::around(&text, at));
         }
         let whole = body.matched_fields.iter().find_map(|m| text(&m.field));
         Some(whole.map_or_else(String::new, |text| excerpt::around(&text, 0..0)))
@@ -272,7 +287,9 @@ fn walk(detection: &CompiledDetection, out: &mut impl FnMut(&str, String)) {
         }
         CompiledDetection::AnyOf(inner) | CompiledDetection::And(inner) => inner.iter().for_each(|d| walk(d, out)),
         // Keywords and arrays have no one field to show.
-        CompiledDetection::Keywords(_) | CompiledDetection::ArrayMatch { .. } | CompiledDetection::Conditional { .. } => {}
+        CompiledDetection::Keywords(_)
+        | CompiledDetection::ArrayMatch { .. }
+        | CompiledDetection::Conditional { .. } => {}
     }
 }
 

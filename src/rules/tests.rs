@@ -15,7 +15,12 @@ fn codes(rules: &Ruleset, fact: &Fact) -> Vec<(Code, Force)> {
 }
 
 fn start(image: &str, command_line: &str) -> Fact {
-    ProcessStart { image: Some(image.to_owned()), command_line: Some(command_line.to_owned()), ..ProcessStart::default() }.into()
+    ProcessStart {
+        image: Some(image.to_owned()),
+        command_line: Some(command_line.to_owned()),
+        ..ProcessStart::default()
+    }
+    .into()
 }
 
 /// A rule file with one change.
@@ -31,8 +36,10 @@ fn rule(from: &str, to: &str) -> String {
 fn every_rule_file_is_embedded() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let found = files_below(&root.join("rules")).unwrap();
-    let found: Vec<String> =
-        found.iter().map(|(file, _)| Path::new(file).strip_prefix(&root).unwrap().display().to_string().replace('\\', "/")).collect();
+    let found: Vec<String> = found
+        .iter()
+        .map(|(file, _)| Path::new(file).strip_prefix(&root).unwrap().display().to_string().replace('\\', "/"))
+        .collect();
     let embedded: Vec<&str> = shipped::RULES.iter().map(|(file, _)| *file).collect();
     assert_eq!(embedded, found);
 }
@@ -47,9 +54,13 @@ fn every_shipped_rule_holds_its_examples() {
 #[test]
 fn hard_and_soft_variants_are_told_apart() {
     let rules = shipped();
-    let hard = codes(&rules, &start(r"C:\Users\Public\m.exe", "m.exe -o stratum+tcp://pool.example:3333 -u worker-seven"));
+    let hard =
+        codes(&rules, &start(r"C:\Users\Public\m.exe", "m.exe -o stratum+tcp://pool.example:3333 -u worker-seven"));
     assert_eq!(hard, [(Code::CMinerFlag, Force::Hard), (Code::CMinerFlag, Force::Plain)]);
-    assert!(codes(&rules, &start(r"C:\msys64\mingw64\bin\gcc.exe", "gcc -O2 -o wallet.o -c wallet.c -I../include")).is_empty());
+    assert!(
+        codes(&rules, &start(r"C:\msys64\mingw64\bin\gcc.exe", "gcc -O2 -o wallet.o -c wallet.c -I../include"))
+            .is_empty()
+    );
     assert!(codes(&rules, &start(r"C:\Windows\System32\certutil.exe", "certutil -verifystore root")).is_empty());
 }
 
@@ -65,7 +76,13 @@ fn an_excerpt_shows_what_matched() {
 #[test]
 fn long_and_strange_texts_are_survived() {
     let rules = shipped();
-    for text in [" -e ".repeat(20_000), "A".repeat(200_000), "^a".repeat(50_000), "`o".repeat(50_000), "\u{202e}\u{0}".repeat(1_000)] {
+    for text in [
+        " -e ".repeat(20_000),
+        "A".repeat(200_000),
+        "^a".repeat(50_000),
+        "`o".repeat(50_000),
+        "\u{202e}\u{0}".repeat(1_000),
+    ] {
         codes(&rules, &start(r"C:\a.exe", &text));
     }
 }
@@ -137,7 +154,9 @@ fn with_section(manual: &str, marker: &str, table: &str) -> String {
 #[test]
 fn the_manual_says_what_the_code_says() {
     use std::fmt::Write as _;
-    let mut codes = String::from("| code | class | points | force | replaced by | technique | meaning |\n|---|---|--:|---|---|---|---|\n");
+    let mut codes = String::from(
+        "| code | class | points | force | replaced by | technique | meaning |\n|---|---|--:|---|---|---|---|\n",
+    );
     for code in Code::ALL {
         let entry = code.entry();
         let (class, points, force) = (entry.class.title(), entry.points, entry.force.as_str());
@@ -147,7 +166,9 @@ fn the_manual_says_what_the_code_says() {
     }
     let mut rules = String::from("| rule | code | points | force | file |\n|---|---|--:|---|---|\n");
     for info in shipped().rules() {
-        let Ok(Evidence { code, points, force, .. }) = &info.evidence else { panic!("{} is shipped and idle", info.file) };
+        let Ok(Evidence { code, points, force, .. }) = &info.evidence else {
+            panic!("{} is shipped and idle", info.file)
+        };
         let file = if info.file.starts_with("rules/") { format!("`{}`", info.file) } else { String::new() };
         writeln!(rules, "| {} | {code} | {points} | {} | {file} |", info.title, force.as_str()).unwrap();
     }

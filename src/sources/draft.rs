@@ -7,11 +7,11 @@ use super::{
 };
 use crate::model::{
     event::{Defaults, Event, HostKey, Identity, RawRecord, Reject, TimeQuality},
-    fact::Fact,
+    fact::{Fact, OtherEvent},
 };
 use chrono::{DateTime, Datelike, Utc};
 use sha2::{Digest, Sha256};
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 use std::net::IpAddr;
 
 /// When, and how far that can be trusted.
@@ -83,7 +83,8 @@ impl Default for Draft {
 }
 
 enum Content<'r> {
-    Tree(&'r Json<'r>),
+    /// The document, or the parts of a batch that make one record.
+    Trees(SmallVec<[&'r Json<'r>; 2]>),
     Text(&'r [u8]),
 }
 
@@ -98,7 +99,7 @@ pub(super) struct Decoder<'r> {
 impl<'r> Decoder<'r> {
     /// For a JSON document.
     pub(super) fn of_tree(record: &'r RawRecord, tree: &'r Json<'r>, notes: &Notes) -> Self {
-        Self { repaired: notes.names().collect(), ..Self::new(record, Content::Tree(tree)) }
+        Self { repaired: notes.names().collect(), ..Self::new(record, Content::Trees(smallvec![tree])) }
     }
 
     /// For XML or a line.
@@ -106,8 +107,41 @@ impl<'r> Decoder<'r> {
         Self::new(record, Content::Text(text))
     }
 
+    /// For one record of a batch, identified by these parts of it alone.
+    pub(super) fn of_parts<'p>(&self, parts: SmallVec<[&'p Json<'p>; 2]>) -> Decoder<'p>
+    where
+        'r: 'p,
+    {
+        let Self { defaults, client_id, repaired, .. } = self;
+        Decoder { defaults, client_id: *client_id, content: Content::Trees(parts), repaired: repaired.clone() }
+    }
+
     fn new(record: &'r RawRecord, content: Content<'r>) -> Self {
         Self { defaults: &record.defaults, client_id: record.client_id.as_deref(), content, repaired: Vec::new() }
+    }
+
+    /// Events of all records of a batch. A lone record that is refused is refused as a whole; among others it is kept raw and
+    /// says why.
+    pub(super) fn batch(&self, mut records: Vec<Result<Events, Reject>>) -> Result<Events, Reject> {
+        if records.len() == 1 {
+            return records.pop().unwrap_or(Err(Reject::NoTime));
+        }
+        let mut all = Events::new();
+        for record in records {
+            match record {
+                Ok(events) => all.extend(events),
+                Err(reject) => {
+                    let content = Some(format!("{} {reject}", all.len()).into_bytes());
+                    let errors = vec![reject.reason().to_owned()];
+                    let facts = smallvec![OtherEvent::default().into()];
+                    all.extend(self.finish(Draft { content, facts, errors, ..Draft::default() })?);
+                }
+            }
+        }
+        if all.is_empty() {
+            return Err(Reject::BadJson("a batch without records".to_owned()));
+        }
+        Ok(all)
     }
 
     /// Settles time, host and identity.
@@ -127,7 +161,8 @@ impl<'r> Decoder<'r> {
         if judged && host == HostKey::None {
             return Err(Reject::NoHost);
         }
-        let identity_host = stated_text.clone().or_else(|| self.defaults.host.as_deref().and_then(host_name)).unwrap_or_default();
+        let identity_host =
+            stated_text.clone().or_else(|| self.defaults.host.as_deref().and_then(host_name)).unwrap_or_default();
         let windows = draft.position.filter(|p| p.record_id > 0 && !p.channel.is_empty()).zip(stated_text);
         let mut field_errors = draft.errors;
         field_errors.extend(self.repaired.iter().map(|name| (*name).to_owned()));
@@ -185,7 +220,7 @@ impl<'r> Decoder<'r> {
         let bytes = own.unwrap_or_else(|| {
             let mut bytes = Vec::with_capacity(1_024);
             match &self.content {
-                Content::Tree(tree) => tree.canonical(&mut bytes),
+                Content::Trees(trees) => trees.iter().for_each(|tree| tree.canonical(&mut bytes)),
                 Content::Text(text) => bytes.extend_from_slice(text),
             }
             bytes
@@ -202,8 +237,13 @@ impl<'r> Decoder<'r> {
 fn next_identity(first: &Identity, n: usize) -> Identity {
     let mut next = first.clone();
     match &mut next {
-        Identity::Windows { channel, .. } => channel.push_str(&format!("#{n}")),
-        Identity::Content { digest, .. } => *digest = Sha256::new().chain_update(*digest).chain_update(n.to_be_bytes()).finalize().into(),
+        Identity::Windows { channel, .. } => {
+            channel.push('#');
+            channel.push_str(&n.to_string());
+        }
+        Identity::Content { digest, .. } => {
+            *digest = Sha256::new().chain_update(*digest).chain_update(n.to_be_bytes()).finalize().into();
+        }
     }
     next
 }

@@ -1,22 +1,35 @@
 //! From a record to events: recognise the shape, read its fields. Pure; hostile bytes are normal here.
 //!
 //! One file per shape; what an event id means is by meaning (`windows::sysmon`, `security` ..). No SQL, no clock, no async.
-#![warn(clippy::indexing_slicing, clippy::string_slice, clippy::arithmetic_side_effects, clippy::expect_used, clippy::panic)]
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::indexing_slicing,
+        clippy::string_slice,
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::panic
+    )
+)]
 
+mod batch;
 mod draft;
-#[cfg(test)]
-mod fixtures_test;
 mod json;
 mod metrics;
 mod network;
+mod osquery;
+mod otlp;
 mod repair;
 mod scalar;
 mod shape;
+#[cfg(test)]
+mod tests;
 mod values;
 mod windows;
 mod xml;
 
 use crate::model::event::{Event, RawRecord, Reject};
+pub use batch::split_batch;
 use draft::Decoder;
 use shape::Context;
 use smallvec::SmallVec;
@@ -40,6 +53,7 @@ pub fn decode(record: &RawRecord) -> Result<SmallVec<[Event; 1]>, Reject> {
     if !matches!(first, Some(b'{' | b'[' | b'"')) {
         return Decoder::of_text(record, bytes).line(&String::from_utf8_lossy(bytes), &Context::default());
     }
-    let read = json::read(bytes, |tree, notes| Decoder::of_tree(record, tree, notes).document(tree, &Context::default()));
+    let read =
+        json::read(bytes, |tree, notes| Decoder::of_tree(record, tree, notes).document(tree, &Context::default()));
     read.map_err(Reject::BadJson)?
 }

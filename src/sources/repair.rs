@@ -47,7 +47,8 @@ impl<'a> Scanner<'a> {
         while let Some(&byte) = self.rest.first() {
             match byte {
                 b'"' => self.string(),
-                b'{' | b'[' if self.open.len() >= DEEPEST => self.deep(),
+                b'{' | b'[' if self.open.len() >= DEEPEST => self.as_text("(depth)"),
+                b'{' | b'[' if self.keys >= MOST_KEYS => self.as_text("(keys)"),
                 b'{' | b'[' => {
                     self.open.push(if byte == b'{' { b'}' } else { b']' });
                     self.out.push(byte);
@@ -181,9 +182,9 @@ impl<'a> Scanner<'a> {
         self.out.extend_from_slice(b"\\\\");
     }
 
-    /// A subtree below the deepest level, as text.
-    fn deep(&mut self) {
-        self.note("(depth)");
+    /// A subtree beyond a limit, as text.
+    fn as_text(&mut self, limit: &'static str) {
+        self.note(limit);
         let (mut depth, mut quoted, mut escaped, mut length) = (0usize, false, false, 0usize);
         for &byte in self.rest {
             length = length.saturating_add(1);
@@ -237,7 +238,12 @@ mod tests {
         ];
         for (bytes, expected, note) in cases {
             let (text, notes) = text_of(bytes, "a");
-            assert_eq!((text.as_deref(), notes.as_slice()), (Some(expected), [note].as_slice()), "{}", bytes.escape_ascii());
+            assert_eq!(
+                (text.as_deref(), notes.as_slice()),
+                (Some(expected), [note].as_slice()),
+                "{}",
+                bytes.escape_ascii()
+            );
         }
         assert_eq!(text_of(b"{\"a\":\"tab\there\"}", "a").0.as_deref(), Some("tab\there"));
     }
@@ -259,6 +265,14 @@ mod tests {
             assert_eq!(notes.names().collect::<Vec<_>>(), ["(keys)"]);
         })
         .unwrap();
+    }
+
+    #[test]
+    fn nested_keys_beyond_the_limit_are_text() {
+        let many: Vec<String> = (0..4_095).map(|n| format!("\"k{n}\":{n}")).collect();
+        let bytes = format!("{{{},\"last\":{{\"x\":{{\"y\":1}}}},\"gone\":1}}", many.join(","));
+        let (text, notes) = text_of(bytes.as_bytes(), "last");
+        assert_eq!((text.as_deref(), notes.as_slice()), (Some(r#"{"x":{"y":1}}"#), ["(keys)"].as_slice()));
     }
 
     proptest! {

@@ -96,7 +96,11 @@ pub(super) fn flag(value: &Json<'_>) -> Read<bool> {
 
 /// An entity id of a process.
 pub(super) fn guid(value: &Json<'_>) -> Read<ProcessGuid> {
-    Ok(value.as_str().filter(|t| !is_null(t)).and_then(ProcessGuid::parse))
+    match value {
+        Json::Null => Ok(None),
+        Json::Str(text) => Ok(ProcessGuid::parse(text).filter(|_| !is_null(text))),
+        _ => Err(Bad),
+    }
 }
 
 /// An address; an IPv4 address inside an IPv6 one is IPv4.
@@ -129,7 +133,11 @@ pub(super) fn is_internal(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(a) => {
             let [first, second, ..] = a.octets();
-            a.is_private() || a.is_loopback() || a.is_link_local() || a.is_multicast() || (first == 100 && (second & 0xc0) == 64)
+            a.is_private()
+                || a.is_loopback()
+                || a.is_link_local()
+                || a.is_multicast()
+                || (first == 100 && (second & 0xc0) == 64)
         }
         IpAddr::V6(a) => a.is_loopback() || a.is_multicast() || a.is_unique_local() || a.is_unicast_link_local(),
     }
@@ -188,7 +196,7 @@ const NETWORK_SERVICE: &str = r"NT AUTHORITY\NETWORK SERVICE";
 /// Well-known account of a SID or logon id, in any language.
 pub(super) fn well_known(sid_or_logon: &str) -> Option<&'static str> {
     Some(match sid_or_logon.trim().to_ascii_lowercase().as_str() {
-        "s-1-5-18" | "0x3e7" | "system" => SYSTEM,
+        "s-1-5-18" | "0x3e7" | "system" | "localsystem" => SYSTEM,
         "s-1-5-19" | "0x3e5" => LOCAL_SERVICE,
         "s-1-5-20" | "0x3e4" => NETWORK_SERVICE,
         _ => return None,
@@ -213,7 +221,9 @@ pub(super) fn account(text: &str) -> Option<String> {
             let name = name.to_lowercase();
             let known = match name.as_str() {
                 "system" | "système" | "sistema" => Some(SYSTEM),
-                "local service" | "lokaler dienst" | "service local" | "servicio local" | "servizio locale" => Some(LOCAL_SERVICE),
+                "local service" | "lokaler dienst" | "service local" | "servicio local" | "servizio locale" => {
+                    Some(LOCAL_SERVICE)
+                }
                 "network service" | "netzwerkdienst" | "service réseau" | "servicio de red" | "servizio di rete" => {
                     Some(NETWORK_SERVICE)
                 }
@@ -339,7 +349,9 @@ fn epoch_float(seconds: f64) -> Option<Stamp> {
         return epoch(seconds as i64);
     }
     let micros = (seconds * 1.0e6).round();
-    DateTime::from_timestamp_micros(micros as i64).filter(|_| micros != 0.0).map(|at| Stamp::of_utc(at, seconds.fract() == 0.0))
+    DateTime::from_timestamp_micros(micros as i64)
+        .filter(|_| micros != 0.0)
+        .map(|at| Stamp::of_utc(at, seconds.fract() == 0.0))
 }
 
 /// A calendar date and time at the beginning of the text.
@@ -371,28 +383,36 @@ fn calendar(bytes: &[u8]) -> Option<Stamp> {
         rest = fraction.get(length..)?;
     }
     let local = date.and_hms_micro_opt(digits(11, 2)?, digits(14, 2)?, second, micros)?;
-    Some(Stamp { local, offset: zone(rest.trim_ascii())?, coarse })
+    Some(Stamp { local, offset: zone(rest.trim_ascii()).ok()?, coarse })
 }
 
-/// `Some(None)` = no zone stated; `None` = something that is no zone.
-fn zone(text: &[u8]) -> Option<Option<i32>> {
+/// Seconds east of UTC; none if no zone is stated.
+fn zone(text: &[u8]) -> Read<i32> {
     match text {
-        b"" => Some(None),
-        b"Z" | b"z" | b"UTC" => Some(Some(0)),
+        b"" => Ok(None),
+        b"Z" | b"z" | b"UTC" => Ok(Some(0)),
         [sign @ (b'+' | b'-'), rest @ ..] => {
-            let digits: Vec<i32> = rest.iter().filter(|b| **b != b':').map(|b| i32::from(b.wrapping_sub(b'0'))).collect();
+            let digits: Vec<i32> =
+                rest.iter().filter(|b| **b != b':').map(|b| i32::from(b.wrapping_sub(b'0'))).collect();
             let [h1, h0, m1, m0] = match *digits.as_slice() {
                 [h1, h0] => [h1, h0, 0, 0],
                 [h1, h0, m1, m0] => [h1, h0, m1, m0],
-                _ => return None,
+                _ => return Err(Bad),
             };
             if [h1, h0, m1, m0].iter().any(|d| !(0..=9).contains(d)) {
-                return None;
+                return Err(Bad);
             }
-            let seconds = h1.wrapping_mul(36_000).wrapping_add(h0.wrapping_mul(3_600)).wrapping_add(m1.wrapping_mul(600)).wrapping_add(m0.wrapping_mul(60));
-            (seconds <= 26 * 3_600).then_some(Some(if *sign == b'-' { seconds.wrapping_neg() } else { seconds }))
+            let seconds = h1
+                .wrapping_mul(36_000)
+                .wrapping_add(h0.wrapping_mul(3_600))
+                .wrapping_add(m1.wrapping_mul(600))
+                .wrapping_add(m0.wrapping_mul(60));
+            if seconds > 26 * 3_600 {
+                return Err(Bad);
+            }
+            Ok(Some(if *sign == b'-' { seconds.wrapping_neg() } else { seconds }))
         }
-        _ => None,
+        _ => Err(Bad),
     }
 }
 
@@ -464,8 +484,15 @@ mod tests {
     /// Section 15, cases 24, 42, 43.
     #[test]
     fn every_form_of_time_reads_to_the_microsecond() {
-        for text in ["2026-03-02T09:14:05.1034567Z", "2026-03-02 04:14:05.103456-0500", "2026-03-02T09:14:05.103456+0000",
-            "2026-03-02T05:14:05.103456 -04:00", "1772442845103456", "1772442845103456700", "1772442845.103456"] {
+        for text in [
+            "2026-03-02T09:14:05.1034567Z",
+            "2026-03-02 04:14:05.103456-0500",
+            "2026-03-02T09:14:05.103456+0000",
+            "2026-03-02T05:14:05.103456 -04:00",
+            "1772442845103456",
+            "1772442845103456700",
+            "1772442845.103456",
+        ] {
             assert_eq!(text_time(text).as_deref(), Some("2026-03-02T09:14:05.103456Z"), "{text}");
         }
         assert_eq!(text_time("1772442845103").as_deref(), Some("2026-03-02T09:14:05.103000Z"));
@@ -549,7 +576,9 @@ mod tests {
 
     #[test]
     fn networks_of_the_site_are_internal_and_documentation_ranges_are_not() {
-        for inside in ["10.1.2.3", "172.20.0.1", "192.168.1.1", "100.64.0.9", "169.254.1.1", "fe80::1", "fd00::1", "::1"] {
+        for inside in
+            ["10.1.2.3", "172.20.0.1", "192.168.1.1", "100.64.0.9", "169.254.1.1", "fe80::1", "fd00::1", "::1"]
+        {
             assert!(ip_text(inside).is_some_and(is_internal), "{inside}");
         }
         for outside in ["192.0.2.1", "198.51.100.2", "203.0.113.3", "100.128.0.1", "2001:db8::1"] {

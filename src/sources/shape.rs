@@ -4,7 +4,7 @@ use super::{
     Events,
     draft::{Decoder, Draft},
     json::Json,
-    metrics, network,
+    metrics, network, osquery, otlp,
     scalar::{self, Stamp},
     windows, xml,
 };
@@ -20,7 +20,9 @@ pub(super) struct Context<'a> {
     pub(super) host: Option<&'a str>,
     /// Time of the envelope.
     pub(super) time: Option<Stamp>,
-    opened: usize,
+    /// Id of the host that `host` names, if its sender gives one.
+    pub(super) agent: Option<&'a str>,
+    pub(super) opened: usize,
 }
 
 /// A document's shape.
@@ -35,6 +37,12 @@ enum Shape {
     Flat,
     Metricbeat,
     Ecs,
+    OtlpLogs,
+    OtlpMetrics,
+    Telegraf,
+    TelegrafBatch,
+    Osquery,
+    OsqueryBatch,
     Suricata,
     Zeek,
     Canonical,
@@ -62,6 +70,18 @@ impl Shape {
             Self::Metricbeat
         } else if has("event.category") && (has("process") || has("destination") || has("dns") || has("process.pid")) {
             Self::Ecs
+        } else if matches!(doc.get("resourceLogs"), Some(Json::Array(_))) {
+            Self::OtlpLogs
+        } else if matches!(doc.get("resourceMetrics"), Some(Json::Array(_))) {
+            Self::OtlpMetrics
+        } else if matches!(doc.get("metrics"), Some(Json::Array(_))) {
+            Self::TelegrafBatch
+        } else if has("name") && object("tags") && object("fields") {
+            Self::Telegraf
+        } else if matches!(doc.get("data"), Some(Json::Array(_))) && has("log_type") {
+            Self::OsqueryBatch
+        } else if object("columns") || matches!(doc.get("snapshot"), Some(Json::Array(_))) {
+            Self::Osquery
         } else if has("event_type") && has("src_ip") {
             Self::Suricata
         } else if has("uid") && (has("id.orig_h") || has("id_orig_h")) {
@@ -94,6 +114,12 @@ impl Decoder<'_> {
             Some(Shape::Fluentbit) => windows::fluentbit::decode(self, doc, context),
             Some(Shape::Flat) => windows::flat::decode(self, doc, context),
             Some(Shape::Metricbeat) => metrics::metricbeat::decode(self, doc, context),
+            Some(Shape::OtlpLogs) => otlp::logs(self, doc, context),
+            Some(Shape::OtlpMetrics) => otlp::metrics(self, doc),
+            Some(Shape::Telegraf) => metrics::telegraf::decode(self, doc, context),
+            Some(Shape::TelegrafBatch) => metrics::telegraf::batch(self, doc, context),
+            Some(Shape::Osquery) => osquery::decode(self, doc, context),
+            Some(Shape::OsqueryBatch) => osquery::batch(self, doc, context),
             Some(Shape::Ecs) => windows::ecs::decode(self, doc, context),
             Some(Shape::Suricata) => network::suricata::decode(self, doc, context),
             Some(Shape::Zeek) => network::zeek::decode(self, doc, context),
@@ -108,7 +134,9 @@ impl Decoder<'_> {
         if inner_context.opened <= MOST_WRAPPERS {
             for path in ["_source", "event", "body", "message", "event.original", "log"] {
                 let inner = match doc.at(path) {
-                    Some(inner @ Json::Object(_)) if path != "message" && path != "log" => self.recognised(inner, &inner_context),
+                    Some(inner @ Json::Object(_)) if path != "message" && path != "log" => {
+                        self.recognised(inner, &inner_context)
+                    }
                     Some(Json::Str(text)) => self.recognised_line(text, &inner_context),
                     _ => None,
                 };
@@ -154,7 +182,7 @@ impl Decoder<'_> {
             let tree = xml::event(text).map_err(Reject::BadXml)?;
             return windows::evtx::decode(self, &tree, context);
         }
-        match self.recognised_line(text, context) {
+        match self.recognised_line(text, context).or_else(|| metrics::telegraf::line(self, text, context)) {
             Some(events) => events,
             None => Err(Reject::BadJson("expected an object or a known log line".to_owned())),
         }
@@ -162,11 +190,22 @@ impl Decoder<'_> {
 
     /// Well formed, but not ours to judge.
     pub(super) fn other(&self, doc: &Json<'_>, context: &Context<'_>) -> Result<Events, Reject> {
-        let first = |paths: &[&str]| paths.iter().find_map(|path| scalar::text(doc.at(path)?).map(std::borrow::Cow::into_owned));
-        let stamp = ["@timestamp", "timestamp", "ts", "time", "EventTime"].iter().find_map(|path| scalar::time(doc.at(path)?));
+        let first = |paths: &[&str]| {
+            paths.iter().find_map(|path| scalar::text(doc.at(path)?).map(std::borrow::Cow::into_owned))
+        };
+        let stamp =
+            ["@timestamp", "timestamp", "ts", "time", "EventTime"].iter().find_map(|path| scalar::time(doc.at(path)?));
         let fact = OtherEvent {
             provider: first(&["event.provider", "event.module", "source", "SourceName"]),
-            channel: first(&["event.dataset", "log.file.path", "sourcetype", "Channel", "event_type", "_path", "@stream"]),
+            channel: first(&[
+                "event.dataset",
+                "log.file.path",
+                "sourcetype",
+                "Channel",
+                "event_type",
+                "_path",
+                "@stream",
+            ]),
             code: first(&["event.code", "EventID"]),
         };
         let name = first(&["host.name", "host.hostname", "host", "Hostname", "hostname"]);
@@ -191,5 +230,10 @@ fn event_xml<'d>(doc: &'d Json<'_>) -> Option<&'d str> {
 fn opened<'a>(doc: &'a Json<'_>, outer: &Context<'a>) -> Context<'a> {
     let host = doc.str_at("host").or_else(|| doc.str_at("host.name")).filter(|name| !scalar::is_null(name));
     let time = ["time", "@timestamp", "timeUnixNano", "timestamp"].iter().find_map(|path| scalar::time(doc.at(path)?));
-    Context { host: host.or(outer.host), time: time.or(outer.time), opened: outer.opened.saturating_add(1) }
+    Context {
+        host: host.or(outer.host),
+        time: time.or(outer.time),
+        agent: outer.agent,
+        opened: outer.opened.saturating_add(1),
+    }
 }

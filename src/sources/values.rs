@@ -177,7 +177,9 @@ impl<'a> Values<'a> {
             return scalar::sha256(&hashes);
         }
         let doc = self.ecs?;
-        ["process.hash.sha256", "file.hash.sha256", "dll.hash.sha256"].iter().find_map(|path| scalar::sha256_hex(doc.str_at(path)?))
+        ["process.hash.sha256", "file.hash.sha256", "dll.hash.sha256"]
+            .iter()
+            .find_map(|path| scalar::sha256_hex(doc.str_at(path)?))
     }
 
     /// Notes a value that was there but could not be read as meant.
@@ -201,7 +203,10 @@ fn same_but_first_letter(a: &str, b: &str) -> bool {
 
 /// `Name: value` on a line of its own.
 fn message_value<'m>(message: &'m str, name: &str) -> Option<&'m str> {
-    message.lines().find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(':')).map(|v| v.strip_prefix(' ').unwrap_or(v))
+    message
+        .lines()
+        .find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(':'))
+        .map(|v| v.strip_prefix(' ').unwrap_or(v))
 }
 
 /// Where Elastic's ingest pipelines put a value. Source: wire formats, section 11, and Winlogbeat's golden files.
@@ -211,7 +216,9 @@ fn ecs_paths(name: &str) -> &'static [&'static str] {
         "ProcessId" | "NewProcessId" | "SourceProcessId" => &["process.pid"],
         "Image" | "NewProcessName" | "ProcessName" | "SourceImage" => &["process.executable"],
         "CommandLine" => &["process.command_line"],
-        "OriginalFileName" => &["process.pe.original_file_name", "file.pe.original_file_name", "dll.pe.original_file_name"],
+        "OriginalFileName" => {
+            &["process.pe.original_file_name", "file.pe.original_file_name", "dll.pe.original_file_name"]
+        }
         "Company" => &["process.pe.company", "file.pe.company", "dll.pe.company"],
         "Product" => &["process.pe.product", "file.pe.product", "dll.pe.product"],
         "Description" => &["process.pe.description", "file.pe.description", "dll.pe.description"],
@@ -219,7 +226,7 @@ fn ecs_paths(name: &str) -> &'static [&'static str] {
         "ParentProcessId" => &["process.parent.pid"],
         "ParentImage" | "ParentProcessName" => &["process.parent.executable"],
         "ParentCommandLine" => &["process.parent.command_line"],
-        "TargetFilename" => &["file.path"],
+        "TargetFilename" | "Path" => &["file.path"],
         "ImageLoaded" => &["dll.path", "file.path"],
         "TargetObject" => &["registry.path"],
         "Details" => &["registry.data.strings"],
@@ -237,7 +244,6 @@ fn ecs_paths(name: &str) -> &'static [&'static str] {
         "ScriptBlockId" => &["powershell.file.script_block_id"],
         "MessageNumber" => &["powershell.sequence"],
         "MessageTotal" => &["powershell.total"],
-        "Path" => &["file.path"],
         "ServiceName" => &["service.name"],
         _ => &[],
     }

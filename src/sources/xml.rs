@@ -128,7 +128,8 @@ fn plain(element: Element) -> Json<'static> {
     if element.attributes.is_empty() && element.children.is_empty() {
         return text;
     }
-    let attributes = element.attributes.into_iter().map(|(key, value)| (Cow::Owned(key), Json::Str(Cow::Owned(value)))).collect();
+    let attributes =
+        element.attributes.into_iter().map(|(key, value)| (Cow::Owned(key), Json::Str(Cow::Owned(value)))).collect();
     let mut members = vec![(Cow::Borrowed("#attributes"), Json::Object(attributes)), (Cow::Borrowed("#text"), text)];
     members.extend(element.children.into_iter().map(|child| (Cow::Owned(child.name.clone()), plain(child))));
     Json::Object(members)

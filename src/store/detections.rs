@@ -221,8 +221,9 @@ pub async fn list(conn: &mut PgConnection, filter: &Filter) -> sqlx::Result<Page
     )
     .fetch_all(conn)
     .await?;
-    let more = rows.len() as i64 > filter.limit;
-    rows.truncate(usize::try_from(filter.limit).unwrap_or(0));
+    let limit = usize::try_from(filter.limit).unwrap_or(0);
+    let more = rows.len() > limit;
+    rows.truncate(limit);
     let next = rows.last().filter(|_| more).map(Row::cursor);
     Ok(Page { items: rows.into_iter().map(Row::detection).collect::<sqlx::Result<_>>()?, next })
 }

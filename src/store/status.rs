@@ -33,7 +33,7 @@ pub struct Ingest {
 /// What was evaluated.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Worker {
-    /// Host buckets not yet evaluated; 0 = every stored event has been.
+    /// Host buckets and fleet counts not yet evaluated; 0 = every stored event has been.
     pub pending: i64,
     /// Wall clock.
     pub last_pass_at: Option<DateTime<Utc>>,
@@ -57,7 +57,7 @@ pub struct Database {
 /// Asks the database.
 pub async fn read(conn: &mut PgConnection, now: DateTime<Utc>) -> sqlx::Result<Status> {
     let waiting = sqlx::query!(
-        r#"select count(*) as "pending!", (select min(marked_at) from mark) as oldest,
+        r#"select count(*) + (select count(*) from fleet_mark) as "pending!", (select min(marked_at) from mark) as oldest,
              (select finished_at from worker_pass) as last_pass_at,
              (select count(*) from lease where attempts >= 5) as "parked!"
            from (select distinct host_id, bucket from mark) as m"#

@@ -12,6 +12,8 @@ const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn
 const PREFIX: &str = "cf_";
 const SECRET: usize = 43;
 const CHECKSUM: usize = 6;
+/// Bytes of a token's text.
+pub const LENGTH: usize = PREFIX.len() + 1 + SECRET + CHECKSUM;
 
 /// A token that counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +77,7 @@ pub fn mint(scopes: &[Scope]) -> String {
 
 /// Whether the text has the form of a token, checksum included.
 pub fn is_well_formed(text: &str) -> bool {
-    text.len() == PREFIX.len() + 1 + SECRET + CHECKSUM
+    text.len() == LENGTH
         && text.bytes().skip(PREFIX.len()).all(|b| b.is_ascii_alphanumeric())
         && text.starts_with(PREFIX)
         && matches!(text.as_bytes().get(PREFIX.len()), Some(b'i' | b'a' | b'm'))

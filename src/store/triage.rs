@@ -43,6 +43,7 @@ pub struct Change {
 }
 
 /// Tells `null` from absent.
+#[expect(clippy::option_option, reason = "outer: the field is there; inner: it is not null")]
 fn present<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Option<String>>, D::Error> {
     Option::<String>::deserialize(d).map(Some)
 }

@@ -1,6 +1,6 @@
 //! The JSON API against a database: what outsiders post and read, and who may.
 
-use crate::harness::Db;
+use crate::harness::TestApp;
 use axum::{
     Router,
     body::Body,
@@ -8,59 +8,35 @@ use axum::{
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use coalface::{
-    app::App,
-    config::Settings,
-    intake::Writer,
     model::{
         detection::{Content, Severity},
         exceptions::{EntryBody, Subject},
         ids::{DetectionId, HostId},
         permission::Scope,
     },
-    rules::Ruleset,
     store::{allowlist, audit, tokens},
-    time::Fixed,
 };
 use serde_json::{Value, json};
 use sqlx::types::Json;
-use std::sync::Arc;
-use tokio::sync::Notify;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
-
-const KEY: &[u8] = b"a key for tests";
 
 fn now() -> DateTime<Utc> {
     DateTime::from_timestamp(1_790_000_000, 0).unwrap()
 }
 
 struct Site {
-    db: Db,
+    app: TestApp,
     router: Router,
 }
 
 impl Site {
     async fn new() -> Self {
-        let db = Db::new().await;
-        let clock = Arc::new(Fixed(now()));
-        let (marked, stop) = (Arc::new(Notify::new()), CancellationToken::new());
-        let (writer, _) = Writer::new(db.pools.ingest.clone(), clock.clone(), marked.clone(), stop.clone());
-        let app = App {
-            db: db.pools.clone(),
-            clock,
-            settings: Arc::new(Settings::default()),
-            rules: Arc::new(Ruleset::default()),
-            writer,
-            marked,
-            audit_key: KEY.into(),
-            tasks: TaskTracker::new(),
-            stop,
-        };
-        Self { db, router: coalface::http::browser(Arc::new(app)) }
+        let app = TestApp::at(now()).await;
+        Self { router: coalface::http::browser(app.app.clone()), app }
     }
 
     async fn token(&self, owner: &str, scope: Scope) -> String {
-        let mut conn = self.db.pool().acquire().await.unwrap();
+        let mut conn = self.app.db().pool().acquire().await.unwrap();
         let name = format!("{owner} {}", scope.as_str());
         let new = tokens::New { name: &name, scopes: &[scope], owner, host: None, expires_at: now() + TimeDelta::days(90) };
         tokens::create(&mut conn, &new, now()).await.unwrap().unwrap()
@@ -72,7 +48,7 @@ impl Site {
             .bind(role)
             .bind(created_by)
             .bind(now() - TimeDelta::days(1))
-            .execute(self.db.pool())
+            .execute(self.app.db().pool())
             .await
             .unwrap();
     }
@@ -98,11 +74,11 @@ impl Site {
     }
 
     async fn marks(&self) -> i64 {
-        sqlx::query_scalar("select count(*) from (select distinct host_id, bucket from mark) m").fetch_one(self.db.pool()).await.unwrap()
+        sqlx::query_scalar("select count(*) from (select distinct host_id, bucket from mark) m").fetch_one(self.app.db().pool()).await.unwrap()
     }
 
     async fn evaluated(&self) {
-        sqlx::query("delete from mark").execute(self.db.pool()).await.unwrap();
+        sqlx::query("delete from mark").execute(self.app.db().pool()).await.unwrap();
     }
 
     /// A detection as the worker would store it.
@@ -125,15 +101,15 @@ impl Site {
         .bind(content.last_seen)
         .bind(Json(content))
         .bind(now())
-        .execute(self.db.pool())
+        .execute(self.app.db().pool())
         .await
         .unwrap();
         DetectionId { host, own }
     }
 
     async fn audited(&self) -> Vec<String> {
-        let mut conn = self.db.pool().acquire().await.unwrap();
-        assert_eq!(audit::verify(&mut conn, KEY).await.unwrap().broken, None);
+        let mut conn = self.app.db().pool().acquire().await.unwrap();
+        assert_eq!(audit::verify(&mut conn, &self.app.app.audit_key).await.unwrap().broken, None);
         sqlx::query_scalar("select action from audit order by seq").fetch_all(&mut *conn).await.unwrap()
     }
 }
@@ -239,7 +215,7 @@ async fn hard_evidence_is_covered_by_two_people_only() {
     let made = site.ok(&kim, "POST", "/api/v1/allowlist", body, StatusCode::CREATED).await;
     assert_eq!((&made["state"], &made["approvals_needed"], &made["single_handed"]), (&json!("proposed"), &json!(2), &json!(false)));
     let approve = format!("/api/v1/allowlist/{}/approve", made["id"].as_str().unwrap());
-    let mut conn = site.db.pool().acquire().await.unwrap();
+    let mut conn = site.app.db().pool().acquire().await.unwrap();
     assert!(allowlist::in_force(&mut conn, now()).await.unwrap().is_empty());
     // The author, another token of the author, an analyst, an account the author made yesterday.
     let refusal = site.ok(&kim, "POST", &approve, json!({}), StatusCode::UNPROCESSABLE_ENTITY).await;
@@ -278,10 +254,10 @@ async fn a_site_with_one_lead_waits_a_day() {
     let body = json!({"match":{"sha256":"ab".repeat(32),"image":"x.exe"},"scope":{"hosts":["ws-1"]},"covers":["C.MINERFLAG"],"reason":"lab"});
     let made = site.ok(&kim, "POST", "/api/v1/allowlist", body.clone(), StatusCode::CREATED).await;
     assert_eq!((&made["state"], &made["single_handed"]), (&json!("proposed"), &json!(true)));
-    let mut conn = site.db.pool().acquire().await.unwrap();
+    let mut conn = site.app.db().pool().acquire().await.unwrap();
     assert!(allowlist::in_force(&mut conn, now() + TimeDelta::hours(23)).await.unwrap().is_empty());
     assert_eq!(allowlist::in_force(&mut conn, now() + TimeDelta::hours(24)).await.unwrap().len(), 1);
-    let system = audit::Actor::new("system", KEY.into());
+    let system = audit::Actor::new("system", site.app.app.audit_key.clone());
     assert_eq!(allowlist::ripen(&mut conn, &system, now() + TimeDelta::hours(24)).await.unwrap(), 1);
     // Revoked, it counts no more, and the same may be made again.
     let one = format!("/api/v1/allowlist/{}", made["label"].as_str().unwrap());
@@ -366,7 +342,7 @@ async fn detections_are_listed_changed_and_guarded_against_each_other() {
     assert_eq!(site.send(request("\"2\"")).await.0, StatusCode::OK);
     let reopened = site.ok(&triage, "PATCH", &one, json!({"status":"new"}), StatusCode::OK).await;
     assert_eq!((&reopened["disposition"], &reopened["version"]), (&Value::Null, &json!(4)));
-    let journal: Vec<String> = sqlx::query_scalar("select action from detection_journal order by entry_id").fetch_all(site.db.pool()).await.unwrap();
+    let journal: Vec<String> = sqlx::query_scalar("select action from detection_journal order by entry_id").fetch_all(site.app.db().pool()).await.unwrap();
     assert_eq!(journal, ["closed", "disposition", "assigned", "note", "note", "reopened"]);
     assert_eq!(site.audited().await.iter().filter(|a| *a == "detection.change").count(), 3);
     for bad in ["17", "x-1", &format!("{}-00", host.0), &id(99)] {
@@ -417,14 +393,14 @@ async fn an_indicator_marks_who_met_it() {
          insert into dns_query (host_id, occurred_at, event_id, segment_id, ordinal, time_quality, query, addresses) values
            (3, '2026-09-01T11:01:00Z', gen_random_uuid(), 0, 0, 0, 'POOL.example', '{198.51.100.7}')",
     )
-    .execute(site.db.pool())
+    .execute(site.app.db().pool())
     .await
     .unwrap();
     let post = |kind: &str, value: &str| json!({"list":"DestinationIPList","kind":kind,"value":value,"source":"test"});
     for (kind, value, want) in [("domain", "pool.example", vec![1i64, 3]), ("cidr", "203.0.113.0/24", vec![1, 2]), ("ip", "198.51.100.7", vec![3]), ("ip", "192.0.2.1", vec![])] {
         site.evaluated().await;
         site.ok(&admin, "POST", "/api/v1/indicators", post(kind, value), StatusCode::CREATED).await;
-        let hosts: Vec<i64> = sqlx::query_scalar("select distinct host_id from mark order by 1").fetch_all(site.db.pool()).await.unwrap();
+        let hosts: Vec<i64> = sqlx::query_scalar("select distinct host_id from mark order by 1").fetch_all(site.app.db().pool()).await.unwrap();
         assert_eq!(hosts, want, "{value}");
     }
     let list = site.ok(&admin, "GET", "/api/v1/destinations?since=2026-09-01T00:00:00Z&until=2026-09-02T00:00:00Z", None, StatusCode::OK).await;
@@ -450,7 +426,7 @@ async fn status_coverage_assessment_and_trees_answer() {
            ({0}, 4, '2026-09-01T10:03:00Z', '2026-09-01T10:03:00Z', true, 1, 3, 'd.exe')",
         host.0
     )))
-    .execute(site.db.pool())
+    .execute(site.app.db().pool())
     .await
     .unwrap();
     let status = site.ok(&read, "GET", "/api/v1/status", None, StatusCode::OK).await;
@@ -526,8 +502,7 @@ impl Browser<'_> {
             .header(header::COOKIE, format!("cf_session={}", self.cookie))
             .header("sec-fetch-site", "same-origin")
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-        let body: String = form.iter().map(|(n, v)| format!("{n}={}&", percent(v))).collect();
-        let answer = self.site.router.clone().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
+        let answer = self.site.router.clone().oneshot(request.body(Body::from(encoded(form))).unwrap()).await.unwrap();
         let status = answer.status();
         let to = answer.headers().get(header::LOCATION).map(|v| v.to_str().unwrap().to_owned());
         let bytes = axum::body::to_bytes(answer.into_body(), 8 << 20).await.unwrap();
@@ -535,13 +510,17 @@ impl Browser<'_> {
     }
 }
 
-fn percent(text: &str) -> String {
-    text.bytes().map(|b| format!("%{b:02x}")).collect()
+/// A form as browsers send it.
+fn encoded(form: &[(&str, &str)]) -> String {
+    form.iter().fold(form_urlencoded::Serializer::new(String::new()), |mut out, (name, value)| {
+        out.append_pair(name, value);
+        out
+    }).finish()
 }
 
 impl Site {
     async fn browser(&self, name: &str) -> Browser<'_> {
-        let mut conn = self.db.pool().acquire().await.unwrap();
+        let mut conn = self.app.db().pool().acquire().await.unwrap();
         let id: i64 = sqlx::query_scalar("select account_id from account where name = $1").bind(name).fetch_one(&mut *conn).await.unwrap();
         let cookie = coalface::store::sessions::begin(&mut conn, id, None, now()).await.unwrap();
         Browser { site: self, cookie }
@@ -583,7 +562,7 @@ async fn an_entry_is_written_from_a_detection_previewed_stored_approved_and_ende
     for (browser, want) in [(&kim, "waiting (1 of 2)"), (&lee, "active")] {
         let list = browser.go("GET", "/allowlist?show=waiting", &[]).await;
         let csrf = list.value("csrf").unwrap();
-        let entry: i64 = sqlx::query_scalar("select max(entry_id) from allowlist_entry").fetch_one(site.db.pool()).await.unwrap();
+        let entry: i64 = sqlx::query_scalar("select max(entry_id) from allowlist_entry").fetch_one(site.app.db().pool()).await.unwrap();
         assert_eq!(browser.go("POST", &format!("/allowlist/{entry}/approve"), &[("csrf", &csrf)]).await.status, StatusCode::SEE_OTHER);
         let states = browser.go("GET", "/allowlist", &[]).await.texts("tbody td:nth-of-type(1)");
         assert_eq!(states, [want]);
@@ -595,7 +574,7 @@ async fn an_entry_is_written_from_a_detection_previewed_stored_approved_and_ende
         }
     }
     assert_eq!(kim.go("GET", "/allowlist?show=all", &[]).await.texts("tbody td:nth-of-type(1)"), ["expired"]);
-    let mut conn = site.db.pool().acquire().await.unwrap();
+    let mut conn = site.app.db().pool().acquire().await.unwrap();
     assert_eq!(allowlist::in_force(&mut conn, now()).await.unwrap().len(), 1);
     site.audited().await;
 }

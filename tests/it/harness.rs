@@ -16,17 +16,14 @@ use coalface::{
     app::App,
     config::Settings,
     http,
-    intake::{self, Outcome},
-    model::{
-        event::{Defaults, RawRecord},
-        permission::{Role, Scope},
-    },
+    model::permission::{Role, Scope},
     rules::Ruleset,
     store::{
         accounts::{self, Password},
         sessions, tokens,
     },
     time::Fixed,
+    worker,
 };
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -64,6 +61,7 @@ struct Known {
 pub(crate) struct TestApp {
     pub(crate) app: Arc<App>,
     browser: Router,
+    ingest: Router,
     known: tokio::sync::Mutex<Vec<Arc<Known>>>,
     /// Dropped last.
     db: Db,
@@ -117,7 +115,7 @@ impl TestApp {
         let rules = Ruleset::load(settings.rules.as_deref()).unwrap();
         let key: Arc<[u8]> = Arc::from(b"a key for tests, thirty-two bytes".as_slice());
         let app = App::assemble(Arc::new(settings), db.pools.clone(), Arc::new(Fixed(now)), rules, key);
-        Self { browser: http::browser(app.clone()), app, known: tokio::sync::Mutex::default(), db }
+        Self { browser: http::browser(app.clone()), ingest: http::ingest::router(app.clone()), app, known: tokio::sync::Mutex::default(), db }
     }
 
     /// The same database seen by a program started later.
@@ -138,6 +136,11 @@ impl TestApp {
     /// A request to the browser port, from this machine.
     pub(crate) async fn browser(&self, request: Request<Body>) -> Answer {
         ask(&self.browser, request).await
+    }
+
+    /// A request to the ingest port.
+    pub(crate) async fn ingest(&self, request: Request<Body>) -> Answer {
+        ask(&http::ingest::router(self.app.clone()), request).await
     }
 
     /// `GET` of a page or API route.
@@ -206,13 +209,29 @@ impl TestApp {
         Some(known)
     }
 
-    /// Stores documents as the native route does.
-    pub(crate) async fn send(&self, events: &[Value]) -> Vec<Outcome> {
-        let defaults = Arc::new(Defaults { token: "test".into(), ..Defaults::default() });
-        let record = |event: &Value| RawRecord { bytes: event.to_string().into(), client_id: None, defaults: defaults.clone() };
-        let origin = intake::Origin { token: "test".into(), protocol: "native", request_id: String::new() };
-        let batch = intake::prepare(events.iter().map(record).collect(), &self.app.rules, origin, self.now());
-        self.app.writer.submit(batch).await.unwrap().outcomes
+    /// A request to the ingest port.
+    pub(crate) async fn ingest(&self, request: Request<Body>) -> Answer {
+        ask(&self.ingest, request).await
+    }
+
+    /// Posts documents by the native route; the answer counts them.
+    pub(crate) async fn send(&self, events: &[Value]) -> Value {
+        let body = events.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
+        let token = self.token(Scope::Ingest).await;
+        let request = Request::post("/api/v1/events").header(header::AUTHORIZATION, format!("Bearer {token}")).header(header::CONTENT_TYPE, "application/x-ndjson");
+        self.ingest(request.body(Body::from(body)).unwrap()).await.expect(StatusCode::OK).json()
+    }
+
+    /// Evaluates until nothing is pending; answers how many passes it took.
+    pub(crate) async fn settle(&self) -> usize {
+        for passes in 0..1_000 {
+            let done = worker::pass(&self.app, TimeDelta::zero()).await.unwrap();
+            if done.marks == 0 && done.bands == 0 {
+                assert_eq!(self.count("select count(*) from mark").await, 0, "nothing to do, but marks are left");
+                return passes;
+            }
+        }
+        panic!("evaluation does not come to an end");
     }
 
     /// One number from the database.

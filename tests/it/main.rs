@@ -7,3 +7,6 @@ mod embedded;
 mod faults;
 mod harness;
 mod pages;
+mod rules;
+mod import;
+mod wire;

@@ -8,7 +8,7 @@ mod copy;
 
 pub use copy::{CopyText, CopyValue};
 
-use crate::model::ids::{GroupKey, ProcessGuid};
+use crate::model::ids::ProcessGuid;
 use chrono::{DateTime, Utc};
 use std::net::IpAddr;
 
@@ -110,8 +110,6 @@ facts! {
         parent_image: String,
         /// Command line of the parent.
         parent_command_line: String,
-        /// Group of the image (see `model::group`).
-        group_key: GroupKey,
     }
     /// A process ended: Sysmon 5, Security 4689.
     ProcessStop in "process_stop" {
@@ -273,8 +271,6 @@ facts! {
         command_line: String,
         /// Parent's process id, if the sampler gives it.
         parent_pid: i64,
-        /// Group of the image.
-        group_key: GroupKey,
     }
     /// CPU of the whole host.
     HostSample in "host_sample" {

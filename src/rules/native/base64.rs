@@ -8,7 +8,7 @@ use crate::{
     model::{code::Code, fact::Fact},
     rules::{
         Ruleset, excerpt,
-        fields::{Category, command_text},
+        fields::{COMMAND_TEXT, Category, command_text},
     },
 };
 use ::base64::{
@@ -31,24 +31,45 @@ pub(super) const CHECK: Check = Check {
     title: "Mining text inside base64",
     description: "A base64 token of at least 24 characters, ASCII or UTF-16LE, up to two layers, that holds a pool address, a miner's option or a wallet.",
     code: Code::CB64Miner,
-    categories: &[
-        Category::ProcessCreation, Category::PsScript, Category::PsModule, Category::PsClassic, Category::WmiEvent,
-        Category::ScheduledTask, Category::ServiceInstall,
-    ],
+    categories: COMMAND_TEXT,
     run,
     fires: &[
         // -o stratum+tcp://node:3333 -u x --donate-level=1 -t 8
-        (Category::ProcessCreation, &[("CommandLine", "powershell -c \"$a='LW8gc3RyYXR1bSt0Y3A6Ly9ub2RlOjMzMzMgLXUgeCAtLWRvbmF0ZS1sZXZlbD0xIC10IDg='\"")]),
+        (
+            Category::ProcessCreation,
+            &[(
+                "CommandLine",
+                "powershell -c \"$a='LW8gc3RyYXR1bSt0Y3A6Ly9ub2RlOjMzMzMgLXUgeCAtLWRvbmF0ZS1sZXZlbD0xIC10IDg='\"",
+            )],
+        ),
         // a.exe -a rx/0 -o p:443 as UTF-16LE
-        (Category::ProcessCreation, &[("CommandLine", "powershell -enc YQAuAGUAeABlACAALQBhACAAcgB4AC8AMAAgAC0AbwAgAHAAOgA0ADQAMwA=")]),
+        (
+            Category::ProcessCreation,
+            &[("CommandLine", "powershell -enc YQAuAGUAeABlACAALQBhACAAcgB4AC8AMAAgAC0AbwAgAHAAOgA0ADQAMwA=")],
+        ),
         // Two layers of a.exe -a rx/0 -o p:443.
-        (Category::ScheduledTask, &[("Command", "cmd.exe"), ("Arguments", "/c x YS5leGUgLWEgcngvMCAtbyBwOjQ0Mw== WVM1bGVHVWdMV0VnY25ndk1DQXRieUJ3T2pRME13PT0=")]),
+        (
+            Category::ScheduledTask,
+            &[
+                ("Command", "cmd.exe"),
+                ("Arguments", "/c x YS5leGUgLWEgcngvMCAtbyBwOjQ0Mw== WVM1bGVHVWdMV0VnY25ndk1DQXRieUJ3T2pRME13PT0="),
+            ],
+        ),
         // stratum+tcp:// behind one letter that does not belong to the blob.
         (Category::PsScript, &[("ScriptBlockText", "$x='QQQc3RyYXR1bSt0Y3A6Ly9ub2RlOjMzMzM'")]),
     ],
     silent: &[
-        (Category::ProcessCreation, &[("CommandLine", "powershell -enc RwBlAHQALQBQAHIAbwBjAGUAcwBzACAAfAAgAFMAbwByAHQALQBPAGIAagBlAGMAdAAgAEMAUABVAA==")]),
-        (Category::ProcessCreation, &[("CommandLine", r"C:\Windows\System32\BackgroundTransferHost.exe -ServerName:BackgroundTransferHost.1")]),
+        (
+            Category::ProcessCreation,
+            &[(
+                "CommandLine",
+                "powershell -enc RwBlAHQALQBQAHIAbwBjAGUAcwBzACAAfAAgAFMAbwByAHQALQBPAGIAagBlAGMAdAAgAEMAUABVAA==",
+            )],
+        ),
+        (
+            Category::ProcessCreation,
+            &[("CommandLine", r"C:\Windows\System32\BackgroundTransferHost.exe -ServerName:BackgroundTransferHost.1")],
+        ),
         (Category::ProcessCreation, &[("CommandLine", "x.exe -o stratum+tcp://node:3333")]),
     ],
 };
@@ -56,7 +77,9 @@ pub(super) const CHECK: Check = Check {
 /// Reads any padding and ignores left-over bits, as PowerShell's callers do after cutting.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_decode_allow_trailing_bits(true),
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
 );
 
 /// Base64 of the telling words at each offset, without the characters that depend on their neighbours.
@@ -158,8 +181,9 @@ mod tests {
 
     #[test]
     fn tokens_are_the_long_runs() {
-        let found: Vec<_> = tokens("short abcdefghijklmnopqrstuvwx== tail").collect();
-        assert_eq!(found, [6..30]);
+        let text = "short abcdefghijklmnopqrstuvwx== tail";
+        let found: Vec<_> = tokens(text).map(|token| &text[token]).collect();
+        assert_eq!(found, ["abcdefghijklmnopqrstuvwx"]);
         assert_eq!(tokens("").count(), 0);
     }
 

@@ -10,6 +10,8 @@ use crate::{
     },
     rules::{Ruleset, excerpt, fields::Category},
 };
+use smallvec::SmallVec;
+use std::sync::LazyLock;
 
 pub(super) const SYSTEM_PATH: Check = Check {
     id: "coalface-native-system-path",
@@ -26,7 +28,10 @@ pub(super) const SYSTEM_PATH: Check = Check {
     silent: &[
         (Category::ProcessCreation, &[("Image", r"C:\Windows\System32\svchost.exe")]),
         (Category::ProcessCreation, &[("Image", r"C:\Windows\ImmersiveControlPanel\SystemSettings.exe")]),
-        (Category::ProcessCreation, &[("Image", r"C:\Program Files\WindowsApps\Microsoft.WindowsNotepad_11.2401.26.0_x64\Notepad\Notepad.exe")]),
+        (
+            Category::ProcessCreation,
+            &[("Image", r"C:\Program Files\WindowsApps\Microsoft.WindowsNotepad_11.2401.26.0_x64\Notepad\Notepad.exe")],
+        ),
         (Category::ProcessCreation, &[("Image", "svchost.exe")]),
     ],
 };
@@ -58,6 +63,11 @@ pub(super) const LOOKALIKE: Check = Check {
     ],
 };
 
+/// System names without their extension, as given and with look-alike characters folded.
+static SYSTEM_STEMS: LazyLock<Vec<(&str, String)>> = LazyLock::new(|| {
+    names::SYSTEM_NAMES.iter().filter_map(|name| name.strip_suffix(".exe")).map(|stem| (stem, fold(stem))).collect()
+});
+
 /// Names of honest programs that happen to be one letter away from a system name: Microsoft's diagnostics and Notepad's successors,
 /// and what every second service calls itself.
 const HONEST: &[&str] = &["msdt", "service", "notepad2", "notepad3", "notepads", "taskmgr2", "explorers"];
@@ -85,11 +95,14 @@ fn lookalike(fact: &Fact, _rules: &Ruleset) -> Option<String> {
         return None;
     }
     let stem = name.rsplit_once('.').map_or(name.as_str(), |(stem, _)| stem);
-    let folded = fold(stem);
-    let imitated = names::SYSTEM_NAMES.iter().filter_map(|system| system.strip_suffix(".exe")).find(|system| {
-        stem != *system && system.len() > 3 && folded == fold(system)
+    let (letters, folded): (SmallVec<[char; 32]>, String) = (stem.chars().collect(), fold(stem));
+    let near = |system: &str| {
+        system.len() >= SHORTEST && system.len().abs_diff(letters.len()) <= 1 && one_edit(&letters, system)
+    };
+    let (imitated, _) = SYSTEM_STEMS.iter().find(|(system, as_read)| {
+        stem != *system && system.len() > 3 && folded == *as_read
             // Windows has honest neighbours of its own names, and only administrators write there.
-            || system.len() >= SHORTEST && one_edit(stem, system) && !HONEST.contains(&stem) && !in_system_folder(image)
+            || near(system) && !HONEST.contains(&stem) && !in_system_folder(image)
     })?;
     Some(excerpt::around(&format!("{image} reads as {imitated}.exe"), 0..0))
 }
@@ -120,32 +133,38 @@ fn fold(text: &str) -> String {
             c => c,
         })
         .collect();
-    folded.replace("rn", "m").replace("vv", "w")
+    if folded.contains("rn") || folded.contains("vv") { folded.replace("rn", "m").replace("vv", "w") } else { folded }
 }
 
 /// Whether the Damerau-Levenshtein distance is exactly one: a letter more, less, changed, or two neighbours swapped.
-fn one_edit(a: &str, b: &str) -> bool {
-    if a.len().abs_diff(b.len()) > 4 {
-        return false;
-    }
-    let (a, b): (smallvec::SmallVec<[char; 32]>, smallvec::SmallVec<[char; 32]>) = (a.chars().collect(), b.chars().collect());
+fn one_edit(a: &[char], b: &str) -> bool {
+    let b: SmallVec<[char; 32]> = b.chars().collect();
     let head = a.iter().zip(&b).take_while(|(x, y)| x == y).count();
     let tail = a[head..].iter().rev().zip(b[head..].iter().rev()).take_while(|(x, y)| x == y).count();
     match (&a[head..a.len() - tail], &b[head..b.len() - tail]) {
-        ([_], [_]) | ([_], []) | ([], [_]) => true,
-        ([x, y], [v, w]) => x == w && y == v,
+        ([_], [_] | []) | ([], [_]) => true,
+        ([a1, a2], [b1, b2]) => a1 == b2 && a2 == b1,
         _ => false,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    fn one_edit(a: &str, b: &str) -> bool {
+        super::one_edit(&a.chars().collect::<Vec<_>>(), b)
+    }
 
     #[test]
     fn one_edit_is_one() {
-        for (a, b) in [("svchost", "scvhost"), ("lsass", "lsas"), ("csrss", "csrsss"), ("svchost", "svchast"), ("conhost", "ocnhost")] {
+        for (a, b) in [
+            ("svchost", "scvhost"),
+            ("lsass", "lsas"),
+            ("csrss", "csrsss"),
+            ("svchost", "svchast"),
+            ("conhost", "ocnhost"),
+        ] {
             assert!(one_edit(a, b) && one_edit(b, a), "{a} {b}");
         }
         for (a, b) in [("svchost", "svchost"), ("explorer", "iexplore"), ("svchost", "shost"), ("lsass", "saslss")] {

@@ -1,4 +1,4 @@
-//! C.MINERNAME and M.OFN_MINER: a mining program by file name or version data, and one that hides behind another file name.
+//! C.MINERNAME and `M.OFN_MINER`: a mining program by file name or version data, and one that hides behind another file name.
 
 use super::Check;
 use crate::{
@@ -36,7 +36,10 @@ pub(super) const RENAMED: Check = Check {
     categories: &[Category::ProcessCreation],
     run: renamed,
     fires: &[
-        (Category::ProcessCreation, &[("Image", r"C:\ProgramData\OneDriveSync.exe"), ("OriginalFileName", "xmrig.exe")]),
+        (
+            Category::ProcessCreation,
+            &[("Image", r"C:\ProgramData\OneDriveSync.exe"), ("OriginalFileName", "xmrig.exe")],
+        ),
         (Category::ProcessCreation, &[("Image", r"C:\ProgramData\a.exe"), ("Product", "XMRig")]),
     ],
     silent: &[

@@ -79,9 +79,11 @@ impl Native {
     /// # Errors
     /// Names a field that the category lacks.
     pub(super) fn examples(&self) -> Result<Vec<Example>, String> {
-        let example = |fires: bool| move |(category, fields): &(Category, Fields)| {
-            let fact = fact_of(*category, fields.iter().copied())?;
-            Ok(Example { fact, fires, place: format!("{} {fields:?}", self.check.id) })
+        let example = |fires: bool| {
+            move |(category, fields): &(Category, Fields)| {
+                let fact = fact_of(*category, fields.iter().copied())?;
+                Ok(Example { fact, fires, place: format!("{} {fields:?}", self.check.id) })
+            }
         };
         let firing = self.check.fires.iter().map(example(true));
         firing.chain(self.check.silent.iter().map(example(false))).collect()

@@ -1,10 +1,9 @@
 //! Metricbeat: `system.process`, `system.cpu` and the `GPU Engine` object of `windows.perfmon`.
 
-use super::{Engine, percent};
+use super::{gpu_sample, percent, process_sample};
 use crate::model::{
     event::Reject,
     fact::{CpuSample, Fact, HostSample},
-    group,
 };
 use crate::sources::{
     Events,
@@ -15,11 +14,15 @@ use crate::sources::{
     windows::winlogbeat,
 };
 
-pub(in crate::sources) fn decode(decoder: &Decoder<'_>, doc: &Json<'_>, context: &Context<'_>) -> Result<Events, Reject> {
+pub(in crate::sources) fn decode(
+    decoder: &Decoder<'_>,
+    doc: &Json<'_>,
+    context: &Context<'_>,
+) -> Result<Events, Reject> {
     let dataset = doc.str_at("event.dataset").or_else(|| doc.str_at("metricset.name")).unwrap_or_default();
     let fact = match dataset {
         "system.process" | "process" => process(doc),
-        "system.cpu" | "cpu" => host(doc),
+        "system.cpu" | "cpu" => Some(host(doc)),
         "windows.perfmon" | "perfmon" => gpu(doc),
         _ => None,
     };
@@ -68,11 +71,11 @@ fn process(doc: &Json<'_>) -> Option<Fact> {
     let image = text(doc, "process.executable").or_else(|| text(doc, "system.process.exe"));
     let command_line = text(doc, "process.command_line").or_else(|| text(doc, "system.process.cmdline"));
     let started = ["process.cpu.start_time", "system.process.cpu.start_time", "process.start"];
-    let sample = CpuSample {
+    let sample = process_sample(CpuSample {
         guid: doc.at("process.entity_id").and_then(|v| scalar::guid(v).ok().flatten()),
         pid: Some(pid),
         started_at: started.iter().find_map(|path| scalar::time(doc.at(path)?)?.utc()),
-        name: text(doc, "process.name").or_else(|| image.as_deref().map(|i| group::base_name(i).to_owned())),
+        name: text(doc, "process.name"),
         share,
         cpu_seconds: float(doc, "system.process.cpu.total.value").map(|ms| ms / 1_000.0),
         raw_value,
@@ -80,17 +83,15 @@ fn process(doc: &Json<'_>) -> Option<Fact> {
         logical_cpus,
         interval_ms: number(doc, "metricset.period"),
         rss_bytes: number(doc, "system.process.memory.rss.bytes"),
-        gpu_share: None,
-        gpu_engine: None,
         parent_pid: number(doc, "process.parent.pid").or_else(|| number(doc, "system.process.ppid")),
-        group_key: image.as_deref().and_then(|i| group::group_of(i, command_line.as_deref(), None)),
         image,
         command_line,
-    };
+        ..CpuSample::default()
+    });
     Some(sample.into())
 }
 
-fn host(doc: &Json<'_>) -> Option<Fact> {
+fn host(doc: &Json<'_>) -> Fact {
     let logical_cpus = number(doc, "system.cpu.cores");
     let normalised = float(doc, "system.cpu.total.norm.pct").or_else(|| float(doc, "host.cpu.usage"));
     let share = normalised.map(|part| part * 100.0).or_else(|| {
@@ -103,26 +104,18 @@ fn host(doc: &Json<'_>) -> Option<Fact> {
         uptime_seconds: None,
         source: Some("system.cpu".to_owned()),
     };
-    Some(sample.into())
+    sample.into()
 }
 
-/// One engine of one process; its value is percent already.
+/// One engine of one process.
 fn gpu(doc: &Json<'_>) -> Option<Fact> {
     let perfmon = doc.at("windows.perfmon")?;
     if !perfmon.str_at("object").is_some_and(|object| object.eq_ignore_ascii_case("GPU Engine")) {
         return None;
     }
-    let engine = Engine::parse(perfmon.str_at("instance")?).filter(Engine::computes)?;
-    let (name, value) = perfmon.at("metrics")?.members().iter().find(|(name, _)| name.to_ascii_lowercase().starts_with("util"))?;
+    let metrics = perfmon.at("metrics")?.members();
+    let (name, value) = metrics.iter().find(|(name, _)| name.to_ascii_lowercase().starts_with("util"))?;
     let raw = scalar::float(value).ok().flatten().or_else(|| scalar::float(value.at("percentage")?).ok().flatten())?;
-    let sample = CpuSample {
-        pid: Some(engine.pid),
-        raw_value: Some(raw),
-        raw_unit: Some(format!("GPU Engine {name} percent")),
-        interval_ms: number(doc, "metricset.period"),
-        gpu_share: percent(raw),
-        gpu_engine: Some(engine.name.to_owned()),
-        ..CpuSample::default()
-    };
-    Some(sample.into())
+    let unit = format!("GPU Engine {name} percent");
+    gpu_sample(perfmon.str_at("instance")?, &unit, raw, number(doc, "metricset.period")).map(Fact::from)
 }

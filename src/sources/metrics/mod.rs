@@ -2,6 +2,9 @@
 //! formats, section 12).
 
 pub(super) mod metricbeat;
+pub(super) mod telegraf;
+
+use crate::model::{fact::CpuSample, group};
 
 /// Whether an `event.dataset` is one of Metricbeat's that we read.
 pub(super) fn is_metric(dataset: &str) -> bool {
@@ -9,13 +12,13 @@ pub(super) fn is_metric(dataset: &str) -> bool {
 }
 
 /// A share as percent of the host, or none where it cannot be one. A little over 100 is rounding of the sampler.
-fn percent(value: f64) -> Option<f64> {
+pub(super) fn percent(value: f64) -> Option<f64> {
     (value.is_finite() && (0.0..=110.0).contains(&value)).then(|| value.min(100.0))
 }
 
 /// A GPU engine instance: `pid_4120_luid_0x.._phys_0_eng_1_engtype_Compute_0`.
 #[derive(Debug, PartialEq, Eq)]
-struct Engine<'a> {
+pub(super) struct Engine<'a> {
     pid: i64,
     /// Adapter and engine: `luid_.._phys_0_eng_1_engtype_Compute_0`.
     name: &'a str,
@@ -32,6 +35,27 @@ impl<'a> Engine<'a> {
         let kind = self.name.rsplit_once("engtype_").map_or("", |(_, kind)| kind).to_ascii_lowercase();
         ["compute", "cuda", "3d"].iter().any(|k| kind.starts_with(k))
     }
+}
+
+/// One engine's sample; its value is percent already. None for engines that do not compute.
+pub(super) fn gpu_sample(instance: &str, unit: &str, raw: f64, interval_ms: Option<i64>) -> Option<CpuSample> {
+    let engine = Engine::parse(instance).filter(Engine::computes)?;
+    Some(CpuSample {
+        pid: Some(engine.pid),
+        raw_value: Some(raw),
+        raw_unit: Some(unit.to_owned()),
+        interval_ms,
+        gpu_share: percent(raw),
+        gpu_engine: Some(engine.name.to_owned()),
+        ..CpuSample::default()
+    })
+}
+
+/// A process sample with what follows from its image.
+pub(super) fn process_sample(sample: CpuSample) -> CpuSample {
+    let image = sample.image.as_deref();
+    let name = sample.name.clone().or_else(|| image.map(|i| group::base_name(i).to_owned()));
+    CpuSample { name, ..sample }
 }
 
 #[cfg(test)]

@@ -59,7 +59,10 @@ impl Flow<'_> {
             remote_port: remote.1,
             bytes_out: local.2,
             bytes_in: remote.2,
-            remote_host: self.server_name.map(|name| scalar::dns_name(&name)).filter(|name| outbound && !name.is_empty()),
+            remote_host: self
+                .server_name
+                .map(|name| scalar::dns_name(&name))
+                .filter(|name| outbound && !name.is_empty()),
             started_at: self.started_at,
             ended_at: self.ended_at,
             application: self.application,
@@ -69,7 +72,7 @@ impl Flow<'_> {
     }
 }
 
-/// Events of a sensor's record about `internal`, at `at`.
+/// Events of a sensor's record about `internal`, at `at`: the start of what it saw, so that all records of a connection are neighbours.
 pub(super) fn finish(
     decoder: &Decoder<'_>,
     at: Option<DateTime<Utc>>,
@@ -81,7 +84,7 @@ pub(super) fn finish(
         Some(at) => draft::in_range(at, TimeQuality::Exact),
         None => Err(Reject::NoTime),
     };
-    decoder.finish(Draft { time, internal, facts, content, ..Draft::default() })
+    decoder.finish(Draft { time, internal, content, facts, ..Draft::default() })
 }
 
 /// `start` plus seconds with decimals.

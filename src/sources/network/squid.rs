@@ -45,8 +45,10 @@ impl Access<'_> {
     /// A connection through the proxy, of the client that asked for it.
     pub(in crate::sources) fn decode(&self, decoder: &Decoder<'_>) -> Result<Events, Reject> {
         let (name, port) = target(self.method, self.target);
-        let started_at = TimeDelta::try_milliseconds(self.duration_ms.max(0)).and_then(|d| self.ended_at.checked_sub_signed(d));
-        let direct = self.hierarchy.split_once('/').filter(|(how, _)| how.ends_with("DIRECT") || how.ends_with("PINNED"));
+        let started_at =
+            TimeDelta::try_milliseconds(self.duration_ms.max(0)).and_then(|d| self.ended_at.checked_sub_signed(d));
+        let direct =
+            self.hierarchy.split_once('/').filter(|(how, _)| how.ends_with("DIRECT") || how.ends_with("PINNED"));
         let (result, code) = self.status.split_once('/').unwrap_or((self.status, ""));
         let connection = Connection {
             kind: Some("proxy".to_owned()),
@@ -55,7 +57,10 @@ impl Access<'_> {
             local_ip: Some(self.client),
             remote_ip: direct.and_then(|(_, address)| scalar::ip_text(address)).or_else(|| scalar::ip_text(name)),
             remote_port: port,
-            remote_host: scalar::ip_text(name).is_none().then(|| scalar::dns_name(name)).filter(|name| !name.is_empty()),
+            remote_host: scalar::ip_text(name)
+                .is_none()
+                .then(|| scalar::dns_name(name))
+                .filter(|name| !name.is_empty()),
             started_at,
             ended_at: Some(self.ended_at),
             bytes_in: self.bytes,
@@ -63,7 +68,13 @@ impl Access<'_> {
             ..Connection::default()
         };
         // The line is the event, whatever carried it.
-        flow::finish(decoder, Some(self.ended_at), Some(self.client), smallvec::smallvec![connection.into()], Some(self.line.as_bytes().to_vec()))
+        flow::finish(
+            decoder,
+            started_at.or(Some(self.ended_at)),
+            Some(self.client),
+            smallvec::smallvec![connection.into()],
+            Some(self.line.as_bytes().to_vec()),
+        )
     }
 }
 
@@ -101,7 +112,11 @@ mod tests {
 
     #[test]
     fn other_lines_are_not_squids() {
-        for text in ["hello", "2026-03-02 09:14:05 something", "1772442845.049 x 10.0.0.1 TCP_HIT/200 1 GET http://a.example/ - NONE/- -"] {
+        for text in [
+            "hello",
+            "2026-03-02 09:14:05 something",
+            "1772442845.049 x 10.0.0.1 TCP_HIT/200 1 GET http://a.example/ - NONE/- -",
+        ] {
             assert!(line(text).is_none(), "{text}");
         }
     }

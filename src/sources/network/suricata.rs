@@ -11,9 +11,14 @@ use smallvec::{SmallVec, smallvec};
 use std::net::IpAddr;
 
 /// Words in a signature that mean a mining conversation was seen.
-const MINING: &[&str] = &["stratum", "coinminer", "cryptominer", "cryptocurrency miner", "crypto miner", "xmrig", "mining pool", "monero"];
+const MINING: &[&str] =
+    &["stratum", "coinminer", "cryptominer", "cryptocurrency miner", "crypto miner", "xmrig", "mining pool", "monero"];
 
-pub(in crate::sources) fn decode(decoder: &Decoder<'_>, doc: &Json<'_>, context: &Context<'_>) -> Result<Events, Reject> {
+pub(in crate::sources) fn decode(
+    decoder: &Decoder<'_>,
+    doc: &Json<'_>,
+    context: &Context<'_>,
+) -> Result<Events, Reject> {
     let time = |path: &str| doc.at(path).and_then(scalar::time).and_then(scalar::Stamp::utc);
     let number = |path: &str| doc.at(path).and_then(|v| scalar::number(v).ok().flatten());
     let address = |path: &str| doc.at(path).and_then(|v| scalar::ip(v).ok().flatten());
@@ -35,8 +40,8 @@ pub(in crate::sources) fn decode(decoder: &Decoder<'_>, doc: &Json<'_>, context:
     };
     match doc.str_at("event_type").unwrap_or_default() {
         "flow" => {
-            let (end, internal) = (base.ended_at.or(at), base.internal());
-            flow::finish(decoder, end, internal, smallvec![base.connection().into()], None)
+            let (start, internal) = (base.started_at.or(at), base.internal());
+            flow::finish(decoder, start, internal, smallvec![base.connection().into()], None)
         }
         "tls" => {
             let flow = Flow {
@@ -61,7 +66,12 @@ fn client(flow: &Flow<'_>) -> Option<IpAddr> {
 }
 
 /// Version 1: `rrname`, `rdata`; 2: `answers[]`; 3: `queries[]`, `answers[]`.
-fn dns(decoder: &Decoder<'_>, doc: &Json<'_>, flow: &Flow<'_>, at: Option<DateTime<Utc>>) -> Option<Result<Events, Reject>> {
+fn dns(
+    decoder: &Decoder<'_>,
+    doc: &Json<'_>,
+    flow: &Flow<'_>,
+    at: Option<DateTime<Utc>>,
+) -> Option<Result<Events, Reject>> {
     let dns = doc.at("dns")?;
     let listed = ["queries", "query"].iter().find_map(|key| dns.get(key)?.elements().first()?.str_at("rrname"));
     let query = dns.str_at("rrname").or(listed)?;

@@ -10,7 +10,11 @@ fn end<'d, 'a>(doc: &'d Json<'a>, name: &str) -> Option<&'d Json<'a>> {
     doc.at(&format!("id.{name}")).or_else(|| doc.at(&format!("id_{name}")))
 }
 
-pub(in crate::sources) fn decode(decoder: &Decoder<'_>, doc: &Json<'_>, context: &Context<'_>) -> Result<Events, Reject> {
+pub(in crate::sources) fn decode(
+    decoder: &Decoder<'_>,
+    doc: &Json<'_>,
+    context: &Context<'_>,
+) -> Result<Events, Reject> {
     let log = doc.str_at("_path").or_else(|| doc.str_at("@stream"));
     let has = |key: &str| doc.get(key).is_some();
     // Without a log type the keys tell.
@@ -23,7 +27,8 @@ pub(in crate::sources) fn decode(decoder: &Decoder<'_>, doc: &Json<'_>, context:
     } else {
         ""
     });
-    let started = ["ts", "_ts", "@timestamp"].iter().find_map(|key| scalar::time(doc.at(key)?)).and_then(scalar::Stamp::utc);
+    let started =
+        ["ts", "_ts", "@timestamp"].iter().find_map(|key| scalar::time(doc.at(key)?)).and_then(scalar::Stamp::utc);
     let address = |name: &str| end(doc, name).and_then(|v| scalar::ip(v).ok().flatten());
     let port = |name: &str| end(doc, name).and_then(|v| scalar::pid(v).ok().flatten());
     let number = |key: &str| doc.get(key).and_then(|v| scalar::number(v).ok().flatten());
@@ -50,7 +55,7 @@ pub(in crate::sources) fn decode(decoder: &Decoder<'_>, doc: &Json<'_>, context:
                 application: text("service").and_then(flow::application),
                 ..base
             };
-            flow::finish(decoder, ended_at.or(started), internal, smallvec![flow.connection().into()], None)
+            flow::finish(decoder, started.or(ended_at), internal, smallvec![flow.connection().into()], None)
         }
         "ssl" => {
             let protocol = base.protocol.or(Some("tcp"));

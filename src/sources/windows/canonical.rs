@@ -3,7 +3,10 @@
 use super::{Facts, one};
 use crate::model::{
     event::Reject,
-    fact::{Connection, CpuSample, DnsQuery, FileWrite, HostSample, ModuleLoad, Persistence, ProcessStart, ProcessStop, Script, SecurityAlert},
+    fact::{
+        Connection, CpuSample, DnsQuery, FileWrite, HostSample, ModuleLoad, Persistence, ProcessStart, ProcessStop,
+        Script, SecurityAlert,
+    },
     group,
 };
 use crate::sources::{
@@ -43,7 +46,11 @@ impl Fields<'_, '_> {
     }
 }
 
-pub(in crate::sources) fn decode(decoder: &Decoder<'_>, doc: &Json<'_>, context: &Context<'_>) -> Result<Events, Reject> {
+pub(in crate::sources) fn decode(
+    decoder: &Decoder<'_>,
+    doc: &Json<'_>,
+    context: &Context<'_>,
+) -> Result<Events, Reject> {
     let when = draft::record_time([doc.at("occurred_at").and_then(scalar::time)]);
     let at = when.as_ref().ok().map(|(at, _)| *at);
     let fields = Fields { doc, errors: RefCell::default() };
@@ -89,8 +96,14 @@ fn facts(f: &Fields<'_, '_>, at: Option<DateTime<Utc>>) -> Facts {
             image: f.text("process.image"),
             query: f.text("dns.query").map(|name| scalar::dns_name(&name)),
             status: f.text("dns.status"),
-            addresses: f.doc.at("dns.addresses").map(|a| a.elements().iter().filter_map(|a| scalar::ip_text(a.as_str()?)).collect()),
-            aliases: f.doc.at("dns.aliases").map(|a| a.elements().iter().filter_map(|a| Some(scalar::dns_name(a.as_str()?))).collect()),
+            addresses: f
+                .doc
+                .at("dns.addresses")
+                .map(|a| a.elements().iter().filter_map(|a| scalar::ip_text(a.as_str()?)).collect()),
+            aliases: f
+                .doc
+                .at("dns.aliases")
+                .map(|a| a.elements().iter().filter_map(|a| Some(scalar::dns_name(a.as_str()?))).collect()),
         }),
         "scheduled_task" => one(persistence(f, "task", "task")),
         "service_install" => one(persistence(f, "service", "service")),
@@ -151,7 +164,6 @@ fn process_start(f: &Fields<'_, '_>, at: Option<DateTime<Utc>>) -> ProcessStart 
         guid: f.read("process.guid", scalar::guid),
         pid: f.pid("process.pid"),
         started_at: f.time("process.started_at").or(at),
-        group_key: image.as_deref().and_then(|i| group::group_of(i, command_line.as_deref(), sha256.as_deref())),
         original_file_name: f.text("process.original_file_name"),
         company: f.text("process.company"),
         product: f.text("process.product"),
@@ -190,7 +202,6 @@ fn process_sample(f: &Fields<'_, '_>) -> CpuSample {
         gpu_share: f.read("sample.gpu_share", scalar::float),
         gpu_engine: f.text("sample.gpu_engine"),
         parent_pid: f.pid("process.parent.pid"),
-        group_key: image.as_deref().and_then(|i| group::group_of(i, command_line.as_deref(), None)),
         image,
         command_line,
     }

@@ -7,7 +7,13 @@ use crate::sources::scalar;
 pub(super) fn facts(record: &Record<'_>) -> Facts {
     let v = &record.values;
     let setting = |name: Option<String>, old_value: Option<String>, new_value: Option<String>| {
-        one(SettingChange { kind: Some("av_config".to_owned()), name, old_value, new_value, ..SettingChange::default() })
+        one(SettingChange {
+            kind: Some("av_config".to_owned()),
+            name,
+            old_value,
+            new_value,
+            ..SettingChange::default()
+        })
     };
     let off = |what: &str| setting(Some(what.to_owned()), None, Some("off".to_owned()));
     match record.event_id {
@@ -18,7 +24,10 @@ pub(super) fn facts(record: &Record<'_>) -> Facts {
         5007 => {
             let (old, new) = (v.loose("Old Value"), v.loose("New Value"));
             // `HKLM\..\Exclusions\Paths\C:\x = 0x0`: the name is what stands before the last ` = `.
-            let key = new.as_deref().or(old.as_deref()).map(|text| text.rsplit_once(" = ").map_or(text, |(key, _)| key).to_owned());
+            let key = new
+                .as_deref()
+                .or(old.as_deref())
+                .map(|text| text.rsplit_once(" = ").map_or(text, |(key, _)| key).to_owned());
             setting(key, old, new)
         }
         _ => Facts::new(),
@@ -39,7 +48,9 @@ fn alert(record: &Record<'_>) -> SecurityAlert {
         path,
         process: v.loose("Process Name").filter(|name| name != "Unknown"),
         user_name: v.loose("Detection User").and_then(|user| scalar::account(&user)),
-        action: v.loose("Action Name").or_else(|| Some(if record.event_id == 1116 { "found" } else { "acted" }.to_owned())),
+        action: v
+            .loose("Action Name")
+            .or_else(|| Some(if record.event_id == 1116 { "found" } else { "acted" }.to_owned())),
     }
 }
 

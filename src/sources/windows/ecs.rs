@@ -11,7 +11,11 @@ use crate::sources::{
     values::Values,
 };
 
-pub(in crate::sources) fn decode(decoder: &Decoder<'_>, doc: &Json<'_>, context: &Context<'_>) -> Result<Events, Reject> {
+pub(in crate::sources) fn decode(
+    decoder: &Decoder<'_>,
+    doc: &Json<'_>,
+    context: &Context<'_>,
+) -> Result<Events, Reject> {
     let says = |path: &str, word: &str| match doc.at(path) {
         Some(Json::Array(words)) => words.iter().any(|w| w.as_str() == Some(word)),
         Some(Json::Str(text)) => text == word,

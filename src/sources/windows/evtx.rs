@@ -11,17 +11,22 @@ use crate::sources::{
     values::{Layer, Values},
 };
 
-pub(in crate::sources) fn decode(decoder: &Decoder<'_>, doc: &Json<'_>, context: &Context<'_>) -> Result<Events, Reject> {
+pub(in crate::sources) fn decode(
+    decoder: &Decoder<'_>,
+    doc: &Json<'_>,
+    context: &Context<'_>,
+) -> Result<Events, Reject> {
     let event = doc.get("Event").unwrap_or(doc);
     let system = event.get("System").unwrap_or(&Json::Null);
     let attribute = |element: &str, name: &str| system.get(element)?.get("#attributes")?.get(name);
     let record = Record {
         created: attribute("TimeCreated", "SystemTime").and_then(scalar::time),
         computer: text_of(system.get("Computer")),
-        provider: text_of(attribute("Provider", "Name").or_else(|| attribute("Provider", "EventSourceName"))).unwrap_or_default(),
+        provider: text_of(attribute("Provider", "Name").or_else(|| attribute("Provider", "EventSourceName")))
+            .unwrap_or_default(),
         channel: text_of(system.get("Channel")).unwrap_or_default(),
         event_id: event_id(system.get("EventID")),
-        record_id: record_id(system.get("EventRecordID")),
+        number: record_id(system.get("EventRecordID")),
         logging_pid: logging_pid(attribute("Execution", "ProcessID")),
         logging_user: attribute("Security", "UserID").and_then(|sid| scalar::account(sid.as_str()?)),
         values: values(event),

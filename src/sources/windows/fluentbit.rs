@@ -36,7 +36,11 @@ static LAYOUTS: LazyLock<Layouts> = LazyLock::new(|| {
     best.into_iter().map(|(key, (_, names))| (key, names)).collect()
 });
 
-pub(in crate::sources) fn decode(decoder: &Decoder<'_>, doc: &Json<'_>, context: &Context<'_>) -> Result<Events, Reject> {
+pub(in crate::sources) fn decode(
+    decoder: &Decoder<'_>,
+    doc: &Json<'_>,
+    context: &Context<'_>,
+) -> Result<Events, Reject> {
     let provider = text_of(doc.get("ProviderName")).unwrap_or_default();
     let event_id = event_id(doc.get("EventID"));
     let mut values = Values::default();
@@ -46,8 +50,8 @@ pub(in crate::sources) fn decode(decoder: &Decoder<'_>, doc: &Json<'_>, context:
         let inserts = doc.get("StringInserts").map(Json::elements).unwrap_or_default();
         match LAYOUTS.get(&(provider.as_ref(), event_id, inserts.len())) {
             Some(names) => {
-                let named = names.iter().zip(inserts).map(|(name, value)| (Cow::Borrowed(*name), value.clone()));
-                values.layers.push(Layer::Owned(named.collect()));
+                let pairs = names.iter().zip(inserts).map(|(name, value)| (Cow::Borrowed(*name), value.clone()));
+                values.layers.push(Layer::Owned(pairs.collect()));
             }
             None if provider == "PowerShell" => values.texts.extend(inserts.iter().filter_map(scalar::text)),
             // Which value is which cannot be told.
@@ -60,7 +64,7 @@ pub(in crate::sources) fn decode(decoder: &Decoder<'_>, doc: &Json<'_>, context:
         computer: text_of(doc.get("Computer")),
         channel: text_of(doc.get("Channel")).unwrap_or_default(),
         event_id,
-        record_id: record_id(doc.get("EventRecordID")),
+        number: record_id(doc.get("EventRecordID")),
         logging_pid: logging_pid(doc.get("ProcessID")),
         logging_user: doc.str_at("UserID").and_then(scalar::account),
         provider,
@@ -78,7 +82,11 @@ mod tests {
     #[test]
     fn a_layout_is_known_by_its_number_of_values() {
         let provider = "Microsoft-Windows-Security-Auditing";
-        assert!(LAYOUTS.get(&(provider, 4688, 15)).is_some_and(|names| names[4] == "NewProcessId" && names[8] == "CommandLine"));
+        assert!(
+            LAYOUTS
+                .get(&(provider, 4688, 15))
+                .is_some_and(|names| names[4] == "NewProcessId" && names[8] == "CommandLine")
+        );
         assert!(LAYOUTS.contains_key(&(provider, 4688, 13)));
         assert!(!LAYOUTS.contains_key(&(provider, 4688, 14)));
         for (key, names) in LAYOUTS.iter() {

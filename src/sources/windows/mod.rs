@@ -56,7 +56,7 @@ pub(super) struct Record<'a> {
     provider: Cow<'a, str>,
     channel: Cow<'a, str>,
     event_id: u32,
-    record_id: u64,
+    number: u64,
     /// The process that wrote the record; the subject only for PowerShell.
     logging_pid: Option<i64>,
     /// The account that wrote the record; the subject only for PowerShell and NXLog's 7045.
@@ -148,18 +148,24 @@ impl Record<'_> {
         decoder.finish(Draft {
             time: when,
             name: self.computer.as_deref().or(context.host).map(str::to_owned),
-            agent: self.agent.map(str::to_owned),
+            agent: self.agent.or_else(|| self.lent_agent(context)).map(str::to_owned),
             addresses: std::mem::take(&mut self.addresses),
             position: self.computer.is_some().then(|| Position {
                 channel: self.channel.clone().into_owned(),
                 provider: self.provider.clone().into_owned(),
                 event_id: self.event_id,
-                record_id: self.record_id,
+                record_id: self.number,
             }),
             errors: self.values.take_errors(),
             facts,
             ..Draft::default()
         })
+    }
+
+    /// The envelope's id, if it names the same host.
+    fn lent_agent<'c>(&self, context: &Context<'c>) -> Option<&'c str> {
+        let (computer, host) = (self.computer.as_deref()?, context.host?);
+        context.agent.filter(|_| draft::first_label(computer).eq_ignore_ascii_case(draft::first_label(host)))
     }
 
     fn other(&self) -> Fact {
@@ -351,7 +357,10 @@ mod tests {
         let ends = Ends { source: (Some(b), Some(50_000)), destination: (Some(a), Some(443)) };
         let mut connection = Connection::default();
         ends.apply(Some("tcp"), Some(false), &[], &mut connection);
-        assert_eq!((connection.remote_ip, connection.local_port, connection.direction.as_deref()), (Some(b), Some(443), Some("inbound")));
+        assert_eq!(
+            (connection.remote_ip, connection.local_port, connection.direction.as_deref()),
+            (Some(b), Some(443), Some("inbound"))
+        );
         ends.apply(Some("udp"), Some(true), &[a], &mut connection);
         assert_eq!((connection.local_ip, connection.direction.as_deref()), (Some(a), Some("unknown")));
     }

@@ -11,12 +11,17 @@ use crate::sources::{
     values::{Spelling, Values},
 };
 
-pub(in crate::sources) fn decode(decoder: &Decoder<'_>, doc: &Json<'_>, context: &Context<'_>) -> Result<Events, Reject> {
+pub(in crate::sources) fn decode(
+    decoder: &Decoder<'_>,
+    doc: &Json<'_>,
+    context: &Context<'_>,
+) -> Result<Events, Reject> {
     let stamp = |name: &str| scalar::time(doc.get(name)?);
     let provider = text_of(doc.get("SourceName")).unwrap_or_default();
     let event_id = event_id(doc.get("EventID"));
     // Only these texts are in English on every machine.
-    let readable = matches!(provider.as_ref(), "Microsoft-Windows-Sysmon" | "Microsoft-Windows-WMI-Activity") || event_id == 129;
+    let readable =
+        matches!(provider.as_ref(), "Microsoft-Windows-Sysmon" | "Microsoft-Windows-WMI-Activity") || event_id == 129;
     let name = text_of(doc.get("AccountName"));
     let record = Record {
         created: stamp("EventTime").or_else(|| stamp("@timestamp")),
@@ -25,7 +30,7 @@ pub(in crate::sources) fn decode(decoder: &Decoder<'_>, doc: &Json<'_>, context:
         computer: text_of(doc.get("Hostname")),
         channel: text_of(doc.get("Channel")).unwrap_or_default(),
         event_id,
-        record_id: record_id(doc.get("RecordNumber")),
+        number: record_id(doc.get("RecordNumber")),
         logging_pid: logging_pid(doc.get("ExecutionProcessID")),
         logging_user: name
             .and_then(|name| scalar::domain_account(text_of(doc.get("Domain")).as_deref(), &name))

@@ -14,20 +14,29 @@ use crate::sources::{
 };
 use std::borrow::Cow;
 
-pub(in crate::sources) fn decode(decoder: &Decoder<'_>, doc: &Json<'_>, context: &Context<'_>) -> Result<Events, Reject> {
+pub(in crate::sources) fn decode(
+    decoder: &Decoder<'_>,
+    doc: &Json<'_>,
+    context: &Context<'_>,
+) -> Result<Events, Reject> {
     let mut values = Values::default();
     match doc.get("event_data") {
         Some(data) if matches!(data.get("data"), Some(Json::Array(_))) => {
             let elements = data.get("data").map(Json::elements).unwrap_or_default();
-            let pairs: Vec<(Cow<'_, str>, Json<'_>)> =
-                elements.iter().flat_map(|pair| pair.members().iter().cloned()).filter(|(name, _)| !name.is_empty()).collect();
-            let nameless = elements.iter().flat_map(|e| e.members()).filter(|(name, _)| name.is_empty());
+            let pairs: Vec<(Cow<'_, str>, Json<'_>)> = elements
+                .iter()
+                .flat_map(|pair| pair.members().iter().cloned())
+                .filter(|(name, _)| !name.is_empty())
+                .collect();
+            let nameless = elements.iter().flat_map(Json::members).filter(|(name, _)| name.is_empty());
             values.texts.extend(nameless.filter_map(|(_, value)| scalar::text(value)));
             values.layers.push(Layer::Owned(pairs));
         }
         Some(Json::Object(members)) => {
             values.layers.push(Layer::Borrowed(members));
-            let nameless = members.iter().filter(|(name, _)| name.starts_with("Data") && name.bytes().skip(4).all(|b| b.is_ascii_digit()));
+            let nameless = members
+                .iter()
+                .filter(|(name, _)| name.starts_with("Data") && name.bytes().skip(4).all(|b| b.is_ascii_digit()));
             values.texts.extend(nameless.filter_map(|(_, value)| scalar::text(value)));
         }
         _ => {}
@@ -38,7 +47,7 @@ pub(in crate::sources) fn decode(decoder: &Decoder<'_>, doc: &Json<'_>, context:
         provider: text_of(doc.at("provider.name")).unwrap_or_default(),
         channel: text_of(doc.get("channel")).unwrap_or_default(),
         event_id: event_id(doc.at("event_id.id")),
-        record_id: record_id(doc.get("record_id")),
+        number: record_id(doc.get("record_id")),
         logging_pid: logging_pid(doc.at("execution.process_id")),
         logging_user: doc.str_at("security.user_id").and_then(scalar::account),
         values,

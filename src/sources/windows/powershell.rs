@@ -33,7 +33,8 @@ fn module(record: &Record<'_>) -> Script {
     let context = v.text("ContextInfo").unwrap_or_default();
     // The labels are in the machine's language: the fifth line is the host application.
     let labelled = |label: &str| {
-        let line = context.lines().find_map(|line| line.trim_start().strip_prefix(label)?.trim_start().strip_prefix('='));
+        let line =
+            context.lines().find_map(|line| line.trim_start().strip_prefix(label)?.trim_start().strip_prefix('='));
         line.map(str::trim).filter(|text| !scalar::is_null(text))
     };
     let fifth = context.lines().filter(|line| !line.trim().is_empty()).nth(4).and_then(|line| line.split_once('='));

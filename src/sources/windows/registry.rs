@@ -65,7 +65,12 @@ pub(super) fn security_facts(v: &Values<'_>) -> Facts {
 
 /// `HKLM\..`, `HKU\<sid>\..`.
 fn full_path(path: &str) -> String {
-    for (long, short) in [(r"\REGISTRY\MACHINE", "HKLM"), (r"\REGISTRY\USER", "HKU"), ("HKEY_LOCAL_MACHINE", "HKLM"), ("HKEY_USERS", "HKU")] {
+    for (long, short) in [
+        (r"\REGISTRY\MACHINE", "HKLM"),
+        (r"\REGISTRY\USER", "HKU"),
+        ("HKEY_LOCAL_MACHINE", "HKLM"),
+        ("HKEY_USERS", "HKU"),
+    ] {
         if let Some((head, rest)) = path.split_at_checked(long.len())
             && head.eq_ignore_ascii_case(long)
         {

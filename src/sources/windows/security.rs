@@ -3,7 +3,6 @@
 use super::{Ends, Facts, Record, one, prefixed_account, registry, service, taskscheduler};
 use crate::model::{
     fact::{Connection, ProcessStart, ProcessStop, SettingChange},
-    group,
 };
 use crate::sources::scalar;
 use chrono::{DateTime, Utc};
@@ -33,7 +32,6 @@ fn process_start(record: &Record<'_>, at: Option<DateTime<Utc>>) -> ProcessStart
     ProcessStart {
         pid: v.pid("NewProcessId"),
         started_at: at,
-        group_key: image.as_deref().and_then(|i| group::group_of(i, command_line.as_deref(), None)),
         user_name: prefixed_account(v, if target { "Target" } else { "Subject" }),
         integrity: v.text("MandatoryLabel").and_then(|t| scalar::integrity(&t)).map(str::to_owned),
         // `ProcessId` is the creator here; an ECS `process.pid` would be the new process.
@@ -70,7 +68,10 @@ fn connection(record: &Record<'_>, at: Option<DateTime<Utc>>, allowed: bool) -> 
     });
     let ends = Ends {
         source: (v.ip("SourceAddress").or_else(|| v.ip("SourceIp")), v.pid("SourcePort")),
-        destination: (v.ip("DestAddress").or_else(|| v.ip("DestinationIp")), v.pid("DestPort").or_else(|| v.pid("DestinationPort"))),
+        destination: (
+            v.ip("DestAddress").or_else(|| v.ip("DestinationIp")),
+            v.pid("DestPort").or_else(|| v.pid("DestinationPort")),
+        ),
     };
     ends.apply(v.text("Protocol").and_then(|p| scalar::protocol(&p)), outbound, &record.addresses, &mut connection);
     connection
@@ -86,7 +87,8 @@ fn privileges(record: &Record<'_>, list: &str, state: &str) -> Facts {
         }
         other => scalar::text(other).unwrap_or_default().into_owned(),
     };
-    let names: Vec<&str> = text.split([' ', '\t', '\r', '\n', ',', ';']).filter(|name| !scalar::is_null(name)).collect();
+    let names: Vec<&str> =
+        text.split([' ', '\t', '\r', '\n', ',', ';']).filter(|name| !scalar::is_null(name)).collect();
     if names.is_empty() {
         return Facts::new();
     }
@@ -96,7 +98,10 @@ fn privileges(record: &Record<'_>, list: &str, state: &str) -> Facts {
         new_value: Some(state.to_owned()),
         pid: v.pid("ProcessId"),
         image: v.string("ProcessName"),
-        user_name: v.account("TargetSid").or_else(|| prefixed_account(v, "Target")).or_else(|| prefixed_account(v, "Subject")),
+        user_name: v
+            .account("TargetSid")
+            .or_else(|| prefixed_account(v, "Target"))
+            .or_else(|| prefixed_account(v, "Subject")),
         ..SettingChange::default()
     })
 }

@@ -2,8 +2,9 @@
 
 use super::{Ends, Facts, Record, one, registry, wmi};
 use crate::model::{
-    fact::{Connection, DnsQuery, Fact, FileWrite, ModuleLoad, ProcessStart, ProcessStop, ProcessTamper, SettingChange},
-    group,
+    fact::{
+        Connection, DnsQuery, Fact, FileWrite, ModuleLoad, ProcessStart, ProcessStop, ProcessTamper, SettingChange,
+    },
 };
 use crate::sources::{json::Json, scalar, values::Values};
 use chrono::{DateTime, Utc};
@@ -52,14 +53,17 @@ pub(super) fn process_start(v: &Values<'_>, at: Option<DateTime<Utc>>) -> Proces
         guid: v.guid("ProcessGuid"),
         pid: v.pid("ProcessId"),
         started_at: at,
-        group_key: image.as_deref().and_then(|i| group::group_of(i, command_line.as_deref(), sha256.as_deref())),
         original_file_name: v.string("OriginalFileName"),
         company: v.string("Company"),
         product: v.string("Product"),
         description: v.string("Description"),
         signer,
         signature,
-        user_name: v.text("LogonId").and_then(|id| scalar::well_known(&id)).map(str::to_owned).or_else(|| v.account("User")),
+        user_name: v
+            .text("LogonId")
+            .and_then(|id| scalar::well_known(&id))
+            .map(str::to_owned)
+            .or_else(|| v.account("User")),
         integrity: v.text("IntegrityLevel").and_then(|t| scalar::integrity(&t)).map(str::to_owned),
         session: v.number("TerminalSessionId"),
         parent_guid: v.guid("ParentProcessGuid"),
@@ -105,7 +109,8 @@ fn connection(record: &Record<'_>, at: Option<DateTime<Utc>>) -> Connection {
         destination: (v.ip("DestinationIp"), v.pid("DestinationPort")),
     };
     ends.apply(protocol, outbound, &record.addresses, &mut connection);
-    connection.remote_host = v.text("DestinationHostname").filter(|_| outbound != Some(false)).map(|name| scalar::dns_name(&name));
+    connection.remote_host =
+        v.text("DestinationHostname").filter(|_| outbound != Some(false)).map(|name| scalar::dns_name(&name));
     connection
 }
 

@@ -49,7 +49,11 @@ fn of(root: &Element) -> Task {
         actions: actions
             .filter(|a| matches!(a.name.as_str(), "Exec" | "ComHandler"))
             .take(MOST_ACTIONS)
-            .map(|a| Action { command: child(a, "Command"), arguments: child(a, "Arguments"), com_class: child(a, "ClassId") })
+            .map(|a| Action {
+                command: child(a, "Command"),
+                arguments: child(a, "Arguments"),
+                com_class: child(a, "ClassId"),
+            })
             .collect(),
         run_as: text(&["Principals", "Principal", "UserId"])
             .or_else(|| text(&["Principals", "Principal", "GroupId"]))
@@ -76,7 +80,8 @@ fn trigger(element: &Element) -> String {
 /// Commands of a text that is no XML.
 fn searched(content: &str) -> Task {
     let commands = content.split("<Command>").skip(1).take(MOST_ACTIONS);
-    let until = |text: &str, end: &str| text.split_once(end).and_then(|(inner, _)| given(&scalar::unescape_once(inner)));
+    let until =
+        |text: &str, end: &str| text.split_once(end).and_then(|(inner, _)| given(&scalar::unescape_once(inner)));
     Task {
         actions: commands
             .map(|rest| Action {
@@ -125,8 +130,12 @@ mod tests {
 
     #[test]
     fn malformed_xml_is_searched() {
-        let (task, whole) = read(r"<Task><Actions><Exec><Command>C:\x.exe</Command><Arguments>-o a &amp; b</Arguments></Exec>");
+        let (task, whole) =
+            read(r"<Task><Actions><Exec><Command>C:\x.exe</Command><Arguments>-o a &amp; b</Arguments></Exec>");
         assert!(!whole);
-        assert_eq!(task.actions, [Action { command: Some(r"C:\x.exe".into()), arguments: Some("-o a & b".into()), com_class: None }]);
+        assert_eq!(
+            task.actions,
+            [Action { command: Some(r"C:\x.exe".into()), arguments: Some("-o a & b".into()), com_class: None }]
+        );
     }
 }

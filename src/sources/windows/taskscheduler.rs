@@ -23,7 +23,9 @@ pub(super) fn facts(record: &Record<'_>) -> Facts {
         129 => one(Persistence { command: v.string("Path"), pid: launched_pid(record), ..task("launch", record) }),
         // `EnginePID` is the engine, not the launched process.
         200 => one(Persistence { command: v.string("ActionName"), ..task("launch", record) }),
-        201 => one(Persistence { command: v.string("ActionName"), detail: v.string("ResultCode"), ..task("end", record) }),
+        201 => {
+            one(Persistence { command: v.string("ActionName"), detail: v.string("ResultCode"), ..task("end", record) })
+        }
         _ => Facts::new(),
     }
 }

@@ -11,7 +11,11 @@ use crate::sources::{
     values::{Spelling, Values},
 };
 
-pub(in crate::sources) fn decode(decoder: &Decoder<'_>, doc: &Json<'_>, context: &Context<'_>) -> Result<Events, Reject> {
+pub(in crate::sources) fn decode(
+    decoder: &Decoder<'_>,
+    doc: &Json<'_>,
+    context: &Context<'_>,
+) -> Result<Events, Reject> {
     let Some(system) = doc.at("data.win.system") else {
         return decoder.other(doc, context);
     };
@@ -22,7 +26,7 @@ pub(in crate::sources) fn decode(decoder: &Decoder<'_>, doc: &Json<'_>, context:
         provider: text_of(system.get("providerName")).unwrap_or_default(),
         channel: text_of(system.get("channel")).unwrap_or_default(),
         event_id: event_id(system.get("eventID")),
-        record_id: record_id(system.get("eventRecordID")),
+        number: record_id(system.get("eventRecordID")),
         logging_pid: logging_pid(system.get("processID")),
         values: Values { spelling: Spelling::Wazuh, ..Values::of(eventdata) },
         ..Record::default()

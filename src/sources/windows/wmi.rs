@@ -14,22 +14,18 @@ pub(super) fn sysmon_facts(v: &Values<'_>, event_id: u32) -> Facts {
     };
     let base = Persistence { action: Some(action.to_owned()), by_user: v.account("User"), ..Persistence::default() };
     one(match event_id {
-        19 => Persistence { kind: kind("wmi_filter"), name: clean("Name"), detail: clean("Query"), ..base },
+        19 => Persistence { kind: Some("wmi_filter".to_owned()), name: clean("Name"), detail: clean("Query"), ..base },
         20 => {
             let (command, arguments) = what_runs(clean("Destination"), v.text("Type").as_deref() == Some("Script"));
-            Persistence { kind: kind("wmi_consumer"), name: clean("Name"), command, arguments, ..base }
+            Persistence { kind: Some("wmi_consumer".to_owned()), name: clean("Name"), command, arguments, ..base }
         }
         _ => Persistence {
-            kind: kind("wmi_binding"),
+            kind: Some("wmi_binding".to_owned()),
             name: clean("Consumer").map(|path| instance_name(&path)),
             detail: clean("Filter").map(|path| instance_name(&path)),
             ..base
         },
     })
-}
-
-fn kind(name: &str) -> Option<String> {
-    Some(name.to_owned())
 }
 
 /// Command and arguments, or the script as arguments.
@@ -62,12 +58,13 @@ pub(super) fn facts(record: &Record<'_>) -> Facts {
     }
     let cause = text("PossibleCause", &["PossibleCause"]).unwrap_or_default();
     let script = property(&cause, "ScriptText");
-    let (command, arguments) = match property(&cause, "CommandLineTemplate").or_else(|| property(&cause, "ExecutablePath")) {
-        Some(line) => what_runs(Some(line), false),
-        None => what_runs(script, true),
-    };
+    let (command, arguments) =
+        match property(&cause, "CommandLineTemplate").or_else(|| property(&cause, "ExecutablePath")) {
+            Some(line) => what_runs(Some(line), false),
+            None => what_runs(script, true),
+        };
     one(Persistence {
-        kind: kind("wmi_binding"),
+        kind: Some("wmi_binding".to_owned()),
         action: Some("create".to_owned()),
         name: consumer.map(|c| c.split_once('=').map_or(c.clone(), |(_, name)| unquoted(name))),
         command,
@@ -95,7 +92,9 @@ fn property(mof: &str, name: &str) -> Option<String> {
         rest = after;
         // `Query` is no part of `QueryLanguage` or `MyQuery`.
         let whole = !before.ends_with(|c: char| c.is_alphanumeric() || c == '_');
-        if whole && let Some(value) = after.trim_start().strip_prefix('=').and_then(|v| v.trim_start().strip_prefix('"')) {
+        if whole
+            && let Some(value) = after.trim_start().strip_prefix('=').and_then(|v| v.trim_start().strip_prefix('"'))
+        {
             let mut escaped = false;
             let end = value.char_indices().find(|(_, c)| match (escaped, c) {
                 (true, _) => {

@@ -1,0 +1,37 @@
+//! Evidence that only matters beside load, command or pool: how a process was launched, what it talks to and how long, whether
+//! it hides, what speaks for it. Pure functions of the case; each file is one class.
+//!
+//! A new code: a function here and its line in [`find`].
+
+mod benign;
+mod command;
+mod launch;
+mod masquerade;
+mod network;
+
+use super::case::{Case, Item};
+
+/// All contextual evidence of the case, with lineage decay.
+pub fn find(case: &Case) -> Vec<Item> {
+    let mut items = Vec::new();
+    launch::find(case, &mut items);
+    masquerade::find(case, &mut items);
+    command::find(case, &mut items);
+    network::find(case, &mut items);
+    for item in &mut items {
+        // L items describe the chain: no decay.
+        if item.code.class() != crate::model::code::Class::L
+            && let Some((factor, hops)) = item.process.and_then(|p| case.distance(p))
+        {
+            (item.hop, item.hops) = (factor, hops);
+        }
+    }
+    let benign = benign::find(case, &items);
+    items.extend(benign);
+    items
+}
+
+/// What started the case, in words: task, service, consumer or Run value.
+pub(super) fn launch_root(case: &Case, items: &[Item]) -> Option<String> {
+    launch::root(case, items)
+}

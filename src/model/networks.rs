@@ -1,0 +1,58 @@
+//! Which addresses are the organisation's own, and which destinations everybody has.
+//!
+//! Source: detection design, section 5 (`InternalNetworks`) and 3.7 (`KnownDestinations`); documentation ranges are external.
+
+use ipnet::IpNet;
+use std::{net::IpAddr, sync::LazyLock};
+
+static INTERNAL: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
+    [
+        "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4",
+        "255.255.255.255/32", "0.0.0.0/8", "::1/128", "::/128", "fc00::/7", "fe80::/10", "ff00::/8",
+    ]
+    .iter()
+    .filter_map(|n| n.parse().ok())
+    .collect()
+});
+
+/// Whether the address lies outside `InternalNetworks`.
+pub fn is_external(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    !INTERNAL.iter().any(|n| n.contains(&ip))
+}
+
+/// Operating system, vendor-update, identity and mail endpoints; never content networks, object storage or code hosting.
+const WELL_KNOWN: &[&str] = &[
+    "windowsupdate.com", "update.microsoft.com", "delivery.mp.microsoft.com", "events.data.microsoft.com", "wdcp.microsoft.com",
+    "wd.microsoft.com", "login.microsoftonline.com", "login.live.com", "outlook.office365.com", "outlook.office.com",
+    "smartscreen.microsoft.com", "ocsp.digicert.com", "crl.microsoft.com", "settings-win.data.microsoft.com", "time.windows.com",
+    "msftconnecttest.com", "manage.microsoft.com", "sls.microsoft.com",
+];
+
+/// Whether the name is, or lies below, a well-known endpoint.
+pub fn is_well_known(name: &str) -> bool {
+    WELL_KNOWN.iter().any(|known| is_at_or_below(name, known))
+}
+
+/// Whether `name` equals `parent` or is a subdomain of it, on label boundaries.
+pub fn is_at_or_below(name: &str, parent: &str) -> bool {
+    name.strip_suffix(parent).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_match_on_label_boundaries() {
+        assert!(is_at_or_below("eu1.pool.example", "pool.example"));
+        assert!(!is_at_or_below("whirlpool.example", "pool.example"));
+        assert!(is_well_known("fe3cr.delivery.mp.microsoft.com"));
+    }
+
+    #[test]
+    fn documentation_addresses_are_external_and_private_ones_are_not() {
+        assert!(is_external("203.0.113.9".parse().unwrap()));
+        assert!(!is_external("::ffff:10.0.0.1".parse().unwrap()));
+    }
+}
