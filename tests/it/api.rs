@@ -114,7 +114,7 @@ impl Site {
     }
 }
 
-fn content(changes: Value) -> Content {
+fn content(changes: &Value) -> Content {
     let evidence = |code: &str, class: &str, points: f64, hard: bool| {
         json!({"code":code,"class":class,"points":points,"hop":1.0,"first_seen":"2026-09-01T10:00:00Z","last_seen":"2026-09-01T12:00:00Z",
                "known_at":"2026-09-01T10:20:00Z","summary":"s","hard":hard,"force":"plain","suppressed_by":null,"process":null,"events":[]})
@@ -284,7 +284,7 @@ async fn detections_are_listed_changed_and_guarded_against_each_other() {
         (4, json!({"verdict":"candidate","severity":"info"})),
         (-5, json!({"verdict":"suppressed","severity":"info"})),
     ] {
-        site.detection(host, own, &content(changes)).await;
+        site.detection(host, own, &content(&changes)).await;
     }
     let ids = |page: &Value| page["items"].as_array().unwrap().iter().map(|d| d["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
     let id = |own: i64| DetectionId { host, own }.to_string();
@@ -356,9 +356,9 @@ async fn a_preview_counts_what_an_entry_would_hide_and_an_entry_marks_it() {
     let admin = site.token("console:setup", Scope::Admin).await;
     let host = host_id(&site.ok(&admin, "POST", "/api/v1/hosts", json!({"name":"srv-1","tags":["build"]}), StatusCode::CREATED).await);
     let other = host_id(&site.ok(&admin, "POST", "/api/v1/hosts", json!({"name":"srv-2"}), StatusCode::CREATED).await);
-    let id = site.detection(host, 1, &content(json!({}))).await;
-    site.detection(other, 1, &content(json!({}))).await;
-    site.detection(host, 2, &content(json!({"verdict":"candidate"}))).await;
+    let id = site.detection(host, 1, &content(&json!({}))).await;
+    site.detection(other, 1, &content(&json!({}))).await;
+    site.detection(host, 2, &content(&json!({"verdict":"candidate"}))).await;
     site.evaluated().await;
     let body = |covers: Value, scope: Value| json!({"match":{"signer":"example corp","image":"svchost.exe"},"scope":scope,"covers":covers,"reason":"ours"});
     let build = json!({"tags":["build"]});
@@ -437,7 +437,7 @@ async fn status_coverage_assessment_and_trees_answer() {
     let assessment = site.ok(&read, "GET", "/api/v1/hosts/srv-1/assessment", None, StatusCode::OK).await;
     assert_eq!((&assessment["verdict"], &assessment["classes"]["N"]["state"]), (&json!("none"), &json!("unobservable")));
     assert!(assessment["analytics"][0]["nearest_miss"].as_str().unwrap().contains("needs R, C and N"));
-    let id = site.detection(host, 1, &content(json!({}))).await;
+    let id = site.detection(host, 1, &content(&json!({}))).await;
     let assessment = site.ok(&read, "GET", "/api/v1/hosts/srv-1/assessment", None, StatusCode::OK).await;
     assert_eq!((&assessment["verdict"], &assessment["detection"]), (&json!("alert"), &json!(id.to_string())));
     let tree = site.ok(&read, "GET", &format!("/api/v1/processes/{}-0000000000000003/tree", host.0), None, StatusCode::OK).await;
@@ -535,7 +535,7 @@ async fn an_entry_is_written_from_a_detection_previewed_stored_approved_and_ende
         site.account(name, role, "system").await;
     }
     let host = host_id(&site.ok(&admin, "POST", "/api/v1/hosts", json!({"name":"srv-1"}), StatusCode::CREATED).await);
-    let id = site.detection(host, 1, &content(json!({"title":"<b>hot</b>"}))).await;
+    let id = site.detection(host, 1, &content(&json!({"title":"<b>hot</b>"}))).await;
     let (kim, lee, sam, vic) = (site.browser("kim").await, site.browser("lee").await, site.browser("sam").await, site.browser("vic").await);
 
     let form = sam.go("GET", &format!("/allowlist/new?detection={id}"), &[]).await;

@@ -138,11 +138,6 @@ impl TestApp {
         ask(&self.browser, request).await
     }
 
-    /// A request to the ingest port.
-    pub(crate) async fn ingest(&self, request: Request<Body>) -> Answer {
-        ask(&http::ingest::router(self.app.clone()), request).await
-    }
-
     /// `GET` of a page or API route.
     pub(crate) async fn get(&self, who: Who, path: &str) -> Answer {
         let request = self.request(who, Method::GET, path).await.body(Body::empty()).unwrap();
