@@ -226,7 +226,6 @@ impl Chrome {
     }
 
     /// Address of a file of `static/`.
-    #[expect(clippy::unused_self, reason = "templates reach functions through values")]
     pub fn asset(&self, name: &str) -> String {
         assets::url(name)
     }

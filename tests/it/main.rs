@@ -7,6 +7,7 @@ mod embedded;
 mod faults;
 mod harness;
 mod order;
+mod pages;
 mod rules;
 mod story;
 mod walkthrough;
