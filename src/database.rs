@@ -181,8 +181,11 @@ const WORKER: Share = Share { name: "coalface worker", connections: 4, statement
 /// Pools that connect when first used.
 pub fn pools(app: &PgConnectOptions) -> Pools {
     let pool = |share: &Share| {
-        let options = app.clone().application_name(share.name).options([
+        // statements take care of their own timing; what they hold does not belong into the log
+        let options = app.clone().application_name(share.name).disable_statement_logging().options([
             ("statement_timeout", share.statement_timeout),
+            // spans come as arrays whose length no generic plan knows
+            ("plan_cache_mode", "force_custom_plan"),
             ("idle_in_transaction_session_timeout", "30s"),
             ("tcp_keepalives_idle", "10"),
             ("tcp_keepalives_interval", "10"),

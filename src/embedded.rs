@@ -138,27 +138,29 @@ impl Embedded {
 
     /// Starts the server again whenever it is gone, after 1 to 30 s, until told to stop.
     pub async fn supervise(&self, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = async {
+                loop {
+                    let lost = self.watch().await;
+                    warn!("lost the private database server: {lost}");
+                    self.restore().await;
+                    info!("the private database server answers again");
+                }
+            } => {}
+        }
+    }
+
+    /// Returns when the server answers. One that lost a single backend restarts by itself.
+    async fn restore(&self) {
         let mut pause = Duration::from_secs(1);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                lost = self.watch() => warn!("lost the private database server: {lost}"),
-            }
-            // a server that lost one backend restarts by itself
-            if self.running().await && self.answers_within(PATIENCE).await {
-                pause = Duration::from_secs(1);
-                continue;
-            }
-            match self.start().await {
-                Ok(()) => {
-                    info!("started the private database server again");
-                    pause = Duration::from_secs(1);
-                }
-                Err(e) => {
-                    error!(pause_seconds = pause.as_secs(), "the private database server does not start: {e:#}");
-                    tokio::select! { () = stop.cancelled() => return, () = sleep(pause) => {} }
-                    pause = (pause * 2).min(Duration::from_secs(30));
-                }
+        while !self.answers().await {
+            if self.running().await {
+                sleep(BEAT).await;
+            } else if let Err(e) = self.start().await {
+                error!(pause_seconds = pause.as_secs(), "the private database server does not start: {e:#}");
+                sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(30));
             }
         }
     }
@@ -205,17 +207,6 @@ impl Embedded {
 
     async fn database_answers(&self) -> bool {
         try_connect(self.connect_options(Login::App)).await.is_some()
-    }
-
-    async fn answers_within(&self, limit: Duration) -> bool {
-        let deadline = Instant::now() + limit;
-        while Instant::now() < deadline {
-            if self.answers().await {
-                return true;
-            }
-            sleep(BEAT).await;
-        }
-        false
     }
 
     async fn running(&self) -> bool {

@@ -257,7 +257,7 @@ impl Reader {
     }
 
     fn event_log(&mut self, file: Box<dyn ReadSeek + '_>) -> anyhow::Result<()> {
-        let settings = ParserSettings::new().num_threads(1).indent(false);
+        let settings = ParserSettings::new().indent(false);
         let mut parser = EvtxParser::from_read_seek(file)?.with_configuration(settings);
         for record in parser.records_json() {
             match record {

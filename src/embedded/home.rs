@@ -273,6 +273,9 @@ max_wal_size = 4GB
 checkpoint_timeout = 15min
 autovacuum_vacuum_insert_threshold = 1000000
 autovacuum_vacuum_insert_scale_factor = 0
+# a table that fills for the first time needs statistics before its first long statement
+autovacuum_naptime = 10s
+autovacuum_analyze_scale_factor = 0.05
 timezone = 'UTC'
 log_timezone = 'UTC'
 logging_collector = on

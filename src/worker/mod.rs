@@ -10,7 +10,10 @@ mod spans;
 
 pub use pass::{PassReport, pass};
 
-use crate::app::App;
+use crate::{
+    app::App,
+    store::{allowlist, audit::Actor},
+};
 use chrono::TimeDelta;
 use std::{sync::Arc, time::Duration};
 
@@ -19,9 +22,19 @@ const SETTLE: TimeDelta = TimeDelta::milliseconds(500);
 /// How long the loop waits for news.
 const POLL: Duration = Duration::from_millis(250);
 
+/// How often what time alone changes is looked at.
+const HOUSEKEEPING: Duration = Duration::from_secs(60);
+
 /// Evaluates until told to stop.
 pub async fn run(app: Arc<App>) {
+    let mut kept: Option<std::time::Instant> = None;
     loop {
+        if kept.is_none_or(|at| at.elapsed() >= HOUSEKEEPING) {
+            kept = Some(std::time::Instant::now());
+            if let Err(error) = keep(&app).await {
+                tracing::error!(error = format!("{error:#}"), "housekeeping failed; trying again in a minute");
+            }
+        }
         let pause = match pass(&app, SETTLE).await {
             Ok(report) if report.marks > 0 || report.bands > 0 => Duration::ZERO,
             Ok(_) => POLL + Duration::from_millis(rand::random::<u64>() % 50),
@@ -41,4 +54,16 @@ pub async fn run(app: Arc<App>) {
             } => {}
         }
     }
+}
+
+/// What time alone changes: entries of a single-handed site take effect a day after they were made.
+async fn keep(app: &App) -> anyhow::Result<()> {
+    let mut tx = app.db.worker.begin().await?;
+    let actor = Actor::new("system", app.audit_key.clone());
+    let ripe = allowlist::ripen(&mut tx, &actor, app.clock.now()).await?;
+    tx.commit().await?;
+    if ripe > 0 {
+        tracing::info!(entries = ripe, "allowlist entries took effect a day after they were made");
+    }
+    Ok(())
 }

@@ -1,5 +1,4 @@
 //! What tests stand on: the real program on a database of its own, with a clock that stands still, asked through its routers.
-#![expect(dead_code, reason = "a verb may be waiting for its first test")]
 
 mod database;
 
@@ -44,6 +43,8 @@ pub(crate) enum Who {
     Other(Role),
     /// A program with a token of its own.
     Program(Scope),
+    /// Another program of the same scope, made by somebody else.
+    OtherProgram(Scope),
 }
 
 /// A person or program, known by now.
@@ -164,7 +165,7 @@ impl TestApp {
         let request = Request::builder().method(method).uri(path).header(header::HOST, "coalface.example").header("sec-fetch-site", "same-origin");
         match self.known(who.clone()).await {
             None => request,
-            Some(known) if matches!(who, Who::Program(_)) => request.header(header::AUTHORIZATION, format!("Bearer {}", known.secret)),
+            Some(known) if matches!(who, Who::Program(_) | Who::OtherProgram(_)) => request.header(header::AUTHORIZATION, format!("Bearer {}", known.secret)),
             Some(known) => request.header(header::COOKIE, format!("{}={}", http::auth::session_cookie(&self.app), known.secret)),
         }
     }
@@ -193,8 +194,9 @@ impl TestApp {
                 let csrf = sessions::find(&mut db, &secret, now).await.unwrap().unwrap().csrf;
                 (secret, csrf)
             }
-            Who::Program(scope) => {
-                let (name, expires_at) = (format!("program-{}", scope.as_str()), now + TimeDelta::days(90));
+            Who::Program(scope) | Who::OtherProgram(scope) => {
+                let other = if matches!(who, Who::OtherProgram(_)) { "other-" } else { "" };
+                let (name, expires_at) = (format!("{other}program-{}", scope.as_str()), now + TimeDelta::days(90));
                 let new = tokens::New { name: &name, scopes: &[*scope], owner: &format!("console:{name}"), host: None, expires_at };
                 (tokens::create(&mut db, &new, now).await.unwrap().unwrap(), String::new())
             }

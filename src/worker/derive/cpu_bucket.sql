@@ -65,11 +65,14 @@ per_group as (
   select i.host_id, i.bucket, i.group_key, sum(i.share_seconds) as share_seconds, sum(i.core_seconds) as core_seconds,
     least(sum(i.seconds), min(h.seconds), 300) as seconds,
     (array_agg(i.process_id order by i.share_seconds desc, i.process_id))[1] as process_id
-  from per_instance i join host_covered h using (host_id, bucket)
+  -- full joins, here and below: both sides hold the same keys, and only these can never become a nested loop, which the
+  -- planner likes since it expects one row of everything above (measured on 9 hosts of a day: 24 s, else 0.6 s)
+  from per_instance i full join host_covered h using (host_id, bucket)
   group by 1, 2, 3
 )
 insert into cpu_bucket (host_id, bucket, group_key, share, cores, share_p10, share_p50, share_max, covered_seconds, process_id)
 select g.host_id, g.bucket, g.group_key, g.share_seconds / g.seconds, g.core_seconds / g.seconds,
   case when q.n >= 5 then q.q[1] end, case when q.n >= 5 then q.q[2] end, q.top, g.seconds, g.process_id
-from per_group g join quantiles q using (host_id, bucket, group_key)
-where g.seconds > 0 and (g.share_seconds / g.seconds >= 3 or g.core_seconds / g.seconds >= 0.5)
+from per_group g full join quantiles q using (host_id, bucket, group_key)
+-- not strict, or the planner makes a plain join of it
+where case when coalesce(g.seconds, 0) > 0 then g.share_seconds / g.seconds >= 3 or g.core_seconds / g.seconds >= 0.5 else false end

@@ -214,5 +214,6 @@ async fn without_a_database_the_answer_is_to_come_back() {
         assert_eq!(reply.text(), "busy, retry later\n");
         assert_eq!(reply.header("retry-after"), "1");
         assert!(reply.header("content-type").starts_with("text/plain"));
+        assert_eq!(reply.header("x-elastic-product"), if path == EVENTS { "" } else { "Elasticsearch" });
     }
 }

@@ -1,0 +1,216 @@
+// The journey of an analyst, in a real browser against the real program: sign in, open the top detection, read it, allowlist with
+// preview, decide. Fails on console errors, violations of the content security policy, server errors and requests off the origin.
+//
+//   node journey.mjs test          what `make test` runs
+//   node journey.mjs screenshots   every page, light and dark, 1280 and 320 px wide, into screenshots/
+//
+// COALFACE_URL, COALFACE_USER and COALFACE_PASSWORD name a running program; else the demo is started and ended here.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { chromium } from "playwright-core";
+
+const root = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
+const shots = join(root, "screenshots");
+
+/** Starts `coalface demo` on free ports and a folder of its own; resolves with its address and account, and how to end it. */
+async function demo() {
+  if (process.env.COALFACE_URL) {
+    const { COALFACE_URL: url, COALFACE_USER: user, COALFACE_PASSWORD: password } = process.env;
+    return { url, user, password, end: async () => {} };
+  }
+  const data = mkdtempSync(join(tmpdir(), "coalface-browser-"));
+  chmodSync(data, 0o711); // the database's system user has to enter
+  const built = ["debug", "release"].map((profile) => join(root, "target", profile, "coalface")).find(existsSync);
+  assert(built, "build the program first: cargo build");
+  const args = ["demo", "--data", data, "--listen", "127.0.0.1:0", "--ingest-listen", "127.0.0.1:0", "--log-filter", "warn"];
+  const child = spawn(built, args, { stdio: ["ignore", "pipe", "inherit"] });
+  const exited = new Promise((done) => child.once("exit", done));
+  const end = async () => {
+    child.kill("SIGTERM");
+    await exited;
+    rmSync(data, { recursive: true, force: true });
+  };
+  let said = "";
+  const ready = new Promise((done, fail) => {
+    child.stdout.on("data", (chunk) => {
+      said += chunk;
+      const found = said.match(/(http:\/\/\S+)\s+user\s+(\S+)\s+password\s+(\S+)/);
+      if (found) done({ url: found[1], user: found[2], password: found[3], end });
+    });
+    exited.then((code) => fail(new Error(`the demo ended with ${code}:\n${said}`)));
+  });
+  return ready.catch(async (error) => {
+    await end();
+    throw error;
+  });
+}
+
+/** A context whose pages write down everything that must not happen. */
+async function watched(browser, site, options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
+  const faults = [];
+  context.on("console", (message) => {
+    if (message.type() === "error") faults.push(`console: ${message.text()} (${message.location().url})`);
+  });
+  context.on("weberror", (error) => faults.push(`script: ${error.error()}`));
+  context.on("dialog", (dialog) => {
+    faults.push(`dialog: ${dialog.message()}`);
+    dialog.dismiss();
+  });
+  context.on("request", (request) => {
+    if (new URL(request.url()).origin !== new URL(site.url).origin) faults.push(`request off the origin: ${request.url()}`);
+  });
+  context.on("response", (response) => {
+    if (response.status() >= 500) faults.push(`${response.status()} for ${response.url()}`);
+  });
+  if (options.javaScriptEnabled !== false) {
+    await context.addInitScript(() => {
+      document.addEventListener("securitypolicyviolation", (event) => {
+        console.error(`policy violation: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`);
+      });
+    });
+  }
+  const page = await context.newPage();
+  page.setDefaultTimeout(30_000);
+  return { context, page, faults };
+}
+
+async function signIn(page, site) {
+  await page.goto(site.url);
+  assert.match(page.url(), /\/login/, "a stranger is sent to the sign-in page");
+  await page.getByLabel("Name").fill(site.user);
+  await page.getByLabel("Password").fill(site.password);
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByRole("heading", { level: 1, name: "Queue" }).waitFor();
+}
+
+const detections = (page) => page.locator('main a.title[href*="/detections/"]');
+
+/** Opens the first detection of the queue and reads it; answers its path. */
+async function openTop(page) {
+  await page.goto(new URL("/", page.url()).href);
+  await detections(page).first().click();
+  await page.getByRole("heading", { name: "Why it fired" }).waitFor();
+  for (const part of ["What could explain it", "Seen before", "Timeline", "Lineage", "Destinations", "Raw events"]) {
+    assert.equal(await page.getByRole("heading", { name: part }).count(), 1, `the section "${part}"`);
+  }
+  assert((await page.locator(".evidence li").count()) > 0, "evidence is shown");
+  return new URL(page.url()).pathname;
+}
+
+/** The journey of an analyst; everything by links, forms and labels, so that it is the same without scripts. */
+async function journey(page) {
+  const path = await openTop(page);
+
+  await page.getByRole("link", { name: /^Allowlist from this/ }).click();
+  await page.getByRole("heading", { level: 1, name: "New allowlist entry" }).waitFor();
+  await page.getByLabel("Reason").fill("Approved on this host: browser journey");
+  await page.getByRole("button", { name: "Preview" }).click();
+  const preview = await page.getByRole("heading", { name: /^Would have hidden/ }).textContent();
+  assert.match(preview, /Would have hidden \d+/);
+  assert.equal(await page.getByLabel("Reason").inputValue(), "Approved on this host: browser journey", "the preview keeps what was typed");
+
+  await page.goto(new URL(path, page.url()).href);
+  const title = (await page.getByRole("heading", { level: 1 }).textContent()).trim();
+  await page.getByPlaceholder("Note: why").fill("Miner found, host isolated");
+  await page.getByRole("button", { name: "True positive" }).click();
+  await page.waitForLoadState();
+  await page.goto(new URL(path, page.url()).href);
+  assert.equal((await page.getByRole("heading", { level: 1 }).textContent()).trim(), title);
+  await page.locator(".badges .tag", { hasText: "True positive" }).waitFor();
+  assert((await page.locator(".activity").textContent()).includes("demo") || process.env.COALFACE_USER, "the activity names who decided");
+  return path;
+}
+
+/** Every page there is a link to from the top, with the first detection, host and process. */
+async function pages(page, site) {
+  const found = ["/", "/hosts", "/destinations", "/coverage", "/allowlist", "/help/keys"];
+  await page.goto(site.url);
+  const menu = await page.locator("nav[aria-label=Main] a").evaluateAll((links) => links.map((link) => link.getAttribute("href")));
+  found.push(...menu);
+  const detection = await detections(page).first().getAttribute("href");
+  found.push(detection);
+  await page.goto(new URL(detection, site.url).href);
+  for (const kind of ["/hosts/", "/processes/"]) {
+    const link = page.locator(`main a[href^="${kind}"]`).first();
+    if (await link.count()) found.push(await link.getAttribute("href"));
+  }
+  return [...new Set(found)];
+}
+
+/** What every page owes: an answer, one heading, nothing wider than a phone. */
+async function inspect({ page, faults }, url) {
+  const response = await page.goto(url);
+  if (!response.ok()) faults.push(`${url} answered ${response.status()}`);
+  const headings = await page.locator("h1").count();
+  if (headings !== 1) faults.push(`${url} has ${headings} h1`);
+  await page.setViewportSize({ width: 320, height: 800 });
+  const width = await page.evaluate(() => document.documentElement.scrollWidth);
+  if (width > 320) faults.push(`${url} is ${width} px wide on a screen of 320`);
+  await page.setViewportSize({ width: 1280, height: 800 });
+}
+
+async function test(browser, site) {
+  const scripted = await watched(browser, site);
+  await signIn(scripted.page, site);
+  const open = await detections(scripted.page).count();
+  assert(open >= 2, `the demo shows its attacks in the queue, here ${open}`);
+  for (const path of await pages(scripted.page, site)) await inspect(scripted, new URL(path, site.url).href);
+  await journey(scripted.page);
+  await scripted.page.goto(site.url);
+  await scripted.page.locator("details.menu.right summary").click();
+  await scripted.page.getByRole("button", { name: "Sign out" }).click();
+  await scripted.page.goto(new URL("/hosts", site.url).href);
+  assert.match(scripted.page.url(), /\/login/, "signed out");
+  assert.deepEqual(scripted.faults, []);
+  await scripted.context.close();
+  console.log("ok: the journey with scripts");
+
+  const plain = await watched(browser, site, { javaScriptEnabled: false });
+  await signIn(plain.page, site);
+  await journey(plain.page);
+  assert.deepEqual(plain.faults, []);
+  await plain.context.close();
+  console.log("ok: the journey without scripts");
+}
+
+async function screenshots(browser, site) {
+  mkdirSync(shots, { recursive: true });
+  for (const colorScheme of ["light", "dark"]) {
+    for (const width of [1280, 320]) {
+      const { context, page } = await watched(browser, site, { colorScheme, viewport: { width, height: 800 } });
+      await page.goto(site.url);
+      await page.screenshot({ path: join(shots, `login-${colorScheme}-${width}.png`), fullPage: true });
+      await signIn(page, site);
+      for (const path of await pages(page, site)) {
+        const response = await page.goto(new URL(path, site.url).href);
+        if (!response.ok()) continue;
+        const name = path.split(/[/?]/)[1] + (path.split("/").length > 2 ? "-one" : "") || "queue";
+        await page.screenshot({ path: join(shots, `${name}-${colorScheme}-${width}.png`), fullPage: true });
+      }
+      await context.close();
+    }
+  }
+  console.log(`screenshots are in ${shots}`);
+}
+
+const verb = { test, screenshots }[process.argv[2]];
+if (!verb) {
+  console.error("journey.mjs test|screenshots");
+  process.exit(2);
+}
+const site = await demo();
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
+  args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-proxy-server"],
+});
+try {
+  await verb(browser, site);
+} finally {
+  await browser.close();
+  await site.end();
+}
