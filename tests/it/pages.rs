@@ -247,6 +247,23 @@ async fn answers_carry_the_policy_and_nothing_inline() {
 }
 
 #[tokio::test]
+async fn every_link_of_a_page_leads_somewhere() {
+    let (app, fleet) = with_fleet().await;
+    let mut links = std::collections::BTreeSet::new();
+    for path in pages(&fleet) {
+        let html = app.get(Who::Person(Role::Admin), &path).await.expect(StatusCode::OK).html();
+        for link in html.select(&Selector::parse("a[href^='/']").unwrap()) {
+            links.insert(link.attr("href").unwrap().to_owned());
+        }
+    }
+    assert!(links.len() > 15, "{links:?}");
+    // the fleet has processes of one host only; the API wants a token
+    for link in links.iter().filter(|l| !l.starts_with("/api/") && !l.starts_with("/processes/")) {
+        assert_eq!(app.get(Who::Person(Role::Admin), link).await.status, StatusCode::OK, "{link}");
+    }
+}
+
+#[tokio::test]
 async fn hostile_text_is_shown_as_what_it_is() {
     let (app, fleet) = with_fleet().await;
     let mut shown = 0;
