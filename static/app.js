@@ -52,7 +52,7 @@
     const link = rows.length && one("a.title, a", stops[at]);
     if (link) link.focus({ preventScroll: true });
   };
-  const go = { q: "/", h: "/hosts", d: "/destinations", l: "/allowlist", c: "/coverage", r: "/rules" };
+  const go = { q: "/", h: "/hosts", d: "/destinations", l: "/allowlist", c: "/coverage", r: "/rules" };  // where the menu has them
   const press = (selector) => { const found = one(selector); if (found) found.click(); return !!found; };
   const hint = (on) => {
     if (!bar) return;
@@ -75,7 +75,7 @@
     const was = prefix;
     take("");
     let done = true;
-    if (was === "g" && go[key]) location.href = go[key];
+    if (was === "g" && go[key]) press(`nav a[href="${go[key]}"]`);
     else if (was === "e" && bar) done = press(`.buttons [data-key="${CSS.escape(key)}"]`);
     else if (key === "g") take("g");
     else if (key === "e" && bar) take("e");

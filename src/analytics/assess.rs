@@ -60,14 +60,13 @@ pub fn assess(case: &Case) -> Option<Content> {
     let points: BTreeSet<DateTime<Utc>> = items.iter().flat_map(|i| [i.known_at, i.last_seen + CARRY]).collect();
 
     let mut analytics = Vec::new();
-    let mut decisive = None;
+    let mut decisive = BTreeSet::new();
     for analytic in [Analytic::An0741, Analytic::An1489] {
         let raw = best(&items, &points, &blind, analytic, |_| true);
         let effective = best(&items, &points, &blind, analytic, |i| i.suppressed_by.is_none());
         let verdict = if raw.verdict.in_queue() && !effective.verdict.in_queue() { Verdict::Suppressed } else { effective.verdict };
-        if decisive.as_ref().is_none_or(|(v, s, _): &(Verdict, f64, DateTime<Utc>)| (verdict, effective.score) > (*v, *s)) {
-            let at = if verdict == Verdict::Suppressed { raw.at } else { effective.at };
-            decisive = Some((verdict, effective.score, at));
+        if verdict >= Verdict::Suppressed {
+            decisive.insert(if verdict == Verdict::Suppressed { raw.at } else { effective.at });
         }
         analytics.push(Judged {
             id: analytic.to_string(),
@@ -80,9 +79,9 @@ pub fn assess(case: &Case) -> Option<Content> {
         });
     }
     let verdict = analytics.iter().map(|a| a.verdict).max().unwrap_or(Verdict::None);
-    let (_, _, at) = decisive.filter(|_| verdict >= Verdict::Suppressed)?;
+    let at = *decisive.first()?;
 
-    let classes = states(&items, &unobservable, &applied, at);
+    let classes = states(&items, &unobservable, &applied, &decisive);
     let primary = items.iter().filter(|i| i.code.class() == Class::R && i.group == case.primary).find_map(|i| i.process);
     let picture = Picture { classes, applied, primary };
     let anchors: Vec<&Item> = items.iter().filter(|i| i.is_anchor()).collect();
@@ -100,7 +99,7 @@ pub fn assess(case: &Case) -> Option<Content> {
         classes: picture.classes,
         destinations: destinations(case),
         persistence: persistence(case, &items),
-        evidence: items.into_iter().map(|i| evidence(case, i)).collect(),
+        evidence: told_once(items).into_iter().map(|i| evidence(case, i)).collect(),
         analytics,
         first_seen,
         last_seen,
@@ -153,20 +152,25 @@ fn best(
     best
 }
 
-/// State of each class at the deciding point; the first that applies. Source: detection design, section 4.3.
+/// State of each class at the points that decided, an analytic each: the better one. Source: detection design, section 4.3.
 fn states(
     items: &[Item],
     unobservable: &BTreeMap<Class, String>,
     applied: &Applied,
-    at: DateTime<Utc>,
+    decisive: &BTreeSet<DateTime<Utc>>,
 ) -> BTreeMap<Class, ClassState> {
-    let active: Vec<&Item> = items.iter().filter(|i| i.is_active(at)).collect();
-    let raw = Scores::of(active.iter().copied());
-    let effective = Scores::of(active.iter().copied().filter(|i| i.suppressed_by.is_none()));
+    let scores: Vec<(Scores, Scores)> = decisive
+        .iter()
+        .map(|at| {
+            let active = || items.iter().filter(|i| i.is_active(*at));
+            (Scores::of(active()), Scores::of(active().filter(|i| i.suppressed_by.is_none())))
+        })
+        .collect();
     Class::ALL
         .into_iter()
         .map(|class| {
-            let (raw, score) = (raw.get(class), effective.get(class));
+            let strongest = |of: &dyn Fn(&(Scores, Scores)) -> f64| scores.iter().map(of).fold(0.0, |best: f64, s| if s.abs() > best.abs() { s } else { best });
+            let (raw, score) = (strongest(&|s| s.0.get(class)), strongest(&|s| s.1.get(class)));
             let met = if class == Class::B { score < 0.0 } else { score >= class.minimum() };
             let raw_met = class != Class::B && raw >= class.minimum();
             let (state, reason) = if let (true, Some((entry, code))) = (met && class != Class::B, applied.voided.first()) {
@@ -206,6 +210,27 @@ fn process(case: &Case, p: &Instance) -> Process {
         started_at: p.start_observed.then_some(p.started_at),
         ended_at: p.ended_at,
     }
+}
+
+/// The same sentence of several instances or connections is told once, over the whole stretch, with all proof.
+fn told_once(items: Vec<Item>) -> Vec<Item> {
+    let mut out: Vec<Item> = Vec::with_capacity(items.len());
+    for item in items {
+        match out.iter_mut().find(|o| o.code == item.code && o.summary == item.summary && o.suppressed_by == item.suppressed_by) {
+            Some(told) => {
+                told.first_seen = told.first_seen.min(item.first_seen);
+                told.last_seen = told.last_seen.max(item.last_seen);
+                told.known_at = told.known_at.min(item.known_at);
+                for event in item.events {
+                    if !told.events.contains(&event) {
+                        told.events.push(event);
+                    }
+                }
+            }
+            None => out.push(item),
+        }
+    }
+    out
 }
 
 fn evidence(case: &Case, mut item: Item) -> Evidence {

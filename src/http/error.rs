@@ -148,9 +148,8 @@ impl Error {
             Self::SetPassword => "The password you signed in with is good for this alone.",
             Self::NoToken => "Ask an administrator for a token of the right scope.",
             Self::Forbidden(_) => "Ask an administrator if you should have it.",
-            Self::CrossSite => "Nothing was changed.",
+            Self::CrossSite | Self::Exists { .. } => "Nothing was changed.",
             Self::Malformed(_) | Self::Invalid(_) | Self::TooLarge => "Nothing was changed. Correct it and send it again.",
-            Self::Exists { .. } => "Nothing was changed.",
             Self::Stale(_) => "Nothing was changed. Reload to see what it is now.",
             Self::Overloaded => "Nothing is lost: events keep arriving and are evaluated later.",
             Self::Internal(_) => "Try again. If it stays, give the request id to whoever runs Coalface.",
@@ -236,10 +235,8 @@ fn dress(error: &Error, asked: &Parts, id: &RequestId) -> Response {
     let mut response = if asked.uri.path().starts_with("/api/") {
         problem(error, id)
     } else if let Some(to) = error.elsewhere() {
-        match fragment {
-            true => (status, [(HeaderName::from_static("hx-redirect"), to)]).into_response(),
-            false => Redirect::to(&to).into_response(),
-        }
+        let by_htmx = (status, [(HeaderName::from_static("hx-redirect"), to.clone())]);
+        if fragment { by_htmx.into_response() } else { Redirect::to(&to).into_response() }
     } else if fragment {
         page::toast(error, id)
     } else {

@@ -1,12 +1,7 @@
 //! Template filters: one way to show event text, times, counts and durations.
 #![expect(
     clippy::inline_always,
-    clippy::unused_self,
-    clippy::unnecessary_wraps,
-    unreachable_pub,
     missing_docs,
-    clippy::trivially_copy_pass_by_ref,
-    clippy::needless_pass_by_value,
     reason = "the shape askama's filter_fn expands to"
 )]
 

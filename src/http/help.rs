@@ -26,12 +26,13 @@ const KEYS: &[(&str, &[(&str, &str)])] = &[
             ("e, then u", "close as undetermined"),
             ("c", "write a note"),
             ("a", "assign to me"),
+            ("w", "allowlist from this"),
             ("j, k", "next and previous section"),
         ],
     ),
     (
         "Everywhere",
-        &[("g, then q", "queue"), ("g, then h", "hosts"), ("g, then d", "destinations"), ("g, then l", "allowlist"), ("g, then c", "coverage"), ("?", "this page"), ("Esc", "close what is open, leave a field")],
+        &[("g, then q", "queue"), ("g, then h", "hosts"), ("g, then d", "destinations"), ("g, then l", "allowlist"), ("/", "the search field"), ("?", "this page"), ("Esc", "close what is open, leave a field")],
     ),
 ];
 

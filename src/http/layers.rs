@@ -12,7 +12,7 @@ use crate::{
 };
 use axum::{
     extract::{Request, State},
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, Uri, header, uri::Authority},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -79,9 +79,10 @@ pub(super) async fn demand_origin(request: Request, next: Next) -> Response {
 
 /// Refuses other host names than the public one, against DNS rebinding. Probes come by address and are exempt.
 pub(super) async fn right_host(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let wanted = public_url(&app).and_then(|url| url.parse::<axum::http::Uri>().ok());
-    let wanted = wanted.as_ref().and_then(|u| u.authority()).map(|a| a.as_str());
-    let asked = request.headers().get(header::HOST).and_then(|v| v.to_str().ok()).or_else(|| request.uri().authority().map(|a| a.as_str()));
+    let wanted = public_url(&app).and_then(|url| url.parse::<Uri>().ok());
+    let wanted = wanted.as_ref().and_then(Uri::authority).map(Authority::as_str);
+    let header = request.headers().get(header::HOST).and_then(|v| v.to_str().ok());
+    let asked = header.or_else(|| request.uri().authority().map(Authority::as_str));
     let exempt = matches!(request.uri().path(), "/healthz" | "/readyz" | "/metrics");
     if !exempt && wanted.is_some_and(|w| !asked.is_some_and(|a| a.eq_ignore_ascii_case(w))) {
         return StatusCode::MISDIRECTED_REQUEST.into_response();
@@ -90,6 +91,7 @@ pub(super) async fn right_host(State(app): State<Arc<App>>, request: Request, ne
 }
 
 /// A panic is an internal error like others.
+#[expect(clippy::needless_pass_by_value, reason = "the layer gives it away")]
 pub(super) fn panicked(cause: Box<dyn Any + Send>) -> Response {
     let text = cause.downcast_ref::<String>().map(String::as_str).or_else(|| cause.downcast_ref::<&str>().copied());
     Error::Internal(anyhow::anyhow!("panic: {}", text.unwrap_or("without a message"))).into_response()

@@ -225,8 +225,12 @@ impl Chrome {
         self.may(Permission::Audit)
     }
 
+    /// Whether this program serves the page: what is not built is not linked.
+    pub fn has(&self, path: &str) -> bool {
+        super::TABLES.iter().flat_map(|table| table.iter()).any(|route| route.path == path && route.method == "get")
+    }
+
     /// Address of a file of `static/`.
-    #[expect(clippy::unused_self, reason = "templates reach functions through values")]
     pub fn asset(&self, name: &str) -> String {
         assets::url(name)
     }

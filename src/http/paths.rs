@@ -1,5 +1,4 @@
 //! Every URL, typed: router, links and redirects use the same struct. Ids that do not parse are a 404 page.
-#![expect(clippy::disallowed_types, reason = "derive(TypedPath) expands to axum's Path")]
 
 use crate::{
     http::error::Error,

@@ -81,6 +81,8 @@ pub(crate) fn filter(fields: &Fields, now: DateTime<Utc>) -> Result<Filter> {
 struct Row {
     detection: Detection,
     href: String,
+    /// Without the host, which has a column of its own.
+    title: String,
     score: f64,
     verdict: String,
     status: &'static str,
@@ -100,6 +102,7 @@ impl Row {
         let process = detection.content.process.as_ref();
         Self {
             href: format!("/detections/{}{from}", detection.id),
+            title: detection.content.title.trim_end_matches(&format!(" on {}", detection.host.name)).to_owned(),
             score: view::score(&detection),
             verdict: view::verdict_words(&detection.content),
             status: view::status_words(detection.status),

@@ -107,7 +107,7 @@ impl Axis {
         let first = self.since.timestamp() / step.num_seconds() * step.num_seconds();
         let format = if step.num_days() > 0 { "%m-%d" } else { "%H:%M" };
         let mut day = None;
-        (1..)
+        (1..=9)
             .map(|n| DateTime::from_timestamp(first, 0).unwrap_or(self.since) + step * n)
             .take_while(|at| *at < self.until)
             .filter(|at| self.share(*at) < 0.97)
@@ -251,15 +251,15 @@ mod tests {
 
     #[test]
     fn a_gap_is_not_zero() {
-        let point = |minute, share, sampled| Point { at: at(minute), share, share_max: share, cores: None, sampled };
-        let lane = Lane {
-            points: vec![point(0, Some(90.0), true), point(5, None, true), point(10, None, false), point(15, None, false), point(20, Some(3.0), true)],
+        let sample = |minute, share, sampled| Point { at: at(minute), share, share_max: share, cores: None, sampled };
+        let load = Lane {
+            points: vec![sample(0, Some(90.0), true), sample(5, None, true), sample(10, None, false), sample(15, None, false), sample(20, Some(3.0), true)],
             step: TimeDelta::minutes(5),
         };
-        let line = draw(Axis { since: at(0), until: at(25) }, &[], &lane, &[], &[]);
-        assert_eq!(line.load_path, "M0.0 100V10.0H200.0V100ZM800.0 100V97.0H1000.0V100Z");
-        assert_eq!(line.gaps.len(), 1);
-        assert_eq!((line.gaps[0].x.as_str(), line.gaps[0].width.as_str()), ("40.00%", "40.00%"));
+        let drawn = draw(Axis { since: at(0), until: at(25) }, &[], &load, &[], &[]);
+        assert_eq!(drawn.load_path, "M0.0 100V10.0H200.0V100ZM800.0 100V97.0H1000.0V100Z");
+        assert_eq!(drawn.gaps.len(), 1);
+        assert_eq!((drawn.gaps[0].x.as_str(), drawn.gaps[0].width.as_str()), ("40.00%", "40.00%"));
     }
 
     #[test]

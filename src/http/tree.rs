@@ -157,7 +157,7 @@ mod tests {
             match &row.node {
                 Node::Process { process, .. } => text += &process.id.own.to_string(),
                 Node::Launcher(l) => text += &l.kind,
-                Node::More { count, .. } => text += &format!("+{count}"),
+                Node::More { count, .. } => text.push_str(&["+", &count.to_string()].concat()),
                 Node::Cycle(_) => text += "cycle",
             }
             text += if row.opens { "(" } else { " " };

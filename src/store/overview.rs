@@ -21,6 +21,7 @@ pub struct HostFilter {
 
 /// A row of the list.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "columns of a row")]
 pub struct HostRow {
     /// Name.
     pub name: String,

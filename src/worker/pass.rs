@@ -96,7 +96,7 @@ async fn evaluate(app: &App, db: &mut PgConnection, owner: &str, hosts: &[i64], 
     let mut spans = marked.clone();
     let moved = derive::process::derive(&mut tx, &marked).await.context("deriving processes")?;
     spans.extend(&moved);
-    let spans = spans.merged();
+    let spans = spans.aligned();
     derive::buckets(&mut tx, &spans).await.context("deriving buckets")?;
     let (flows, covered) = derive::flow::derive(&mut tx, &spans).await.context("deriving flows")?;
     seen(&mut tx, &spans, &marked).await.context("noting what was seen")?;

@@ -39,6 +39,15 @@ impl Spans {
         )
     }
 
+    /// Grown to whole buckets, since rows of a bucket are recomputed whole.
+    pub(super) fn aligned(&self) -> Self {
+        let whole = |s: &Span| {
+            let last = Span::of_bucket(s.until() - TimeDelta::microseconds(1));
+            Span::new(Span::of_bucket(s.since()).since(), last.until()).unwrap_or(last)
+        };
+        Self(self.0.iter().map(|(host, spans)| (*host, Span::merge(spans.iter().map(whole).collect()))).collect())
+    }
+
     pub(super) fn merged(&self) -> Self {
         self.widened(TimeDelta::zero(), TimeDelta::zero())
     }

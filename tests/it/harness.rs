@@ -1,5 +1,4 @@
 //! What tests stand on: the real program on a database of its own, with a clock that stands still, asked through its routers.
-#![expect(dead_code, reason = "a verb may be waiting for its first test")]
 
 mod database;
 

@@ -164,9 +164,9 @@ pub(crate) async fn fleet(db: &mut PgConnection, now: DateTime<Utc>) -> Fleet {
     }
     load(db, id, start, end).await;
 
-    for (n, (from, held, bytes)) in [(0, 150, 812_000i64), (161, 209, 1_210_000)].into_iter().enumerate() {
+    for (own, from, held, bytes) in [(0, 0, 150, 812_000i64), (1, 161, 209, 1_210_000)] {
         let from = start + TimeDelta::minutes(from);
-        flow(db, id, n as i64, from, Some(from + TimeDelta::minutes(held)), "pool.mining.example", "203.0.113.9", 3333, Some(bytes), net_event).await;
+        flow(db, id, own, from, Some(from + TimeDelta::minutes(held)), "pool.mining.example", "203.0.113.9", 3333, Some(bytes), net_event).await;
     }
     flow(db, id, 9, start + TimeDelta::minutes(2), None, "198.51.100.44", "198.51.100.44", 443, None, net_event).await;
     flow(db, srv, 20, start + TimeDelta::minutes(30), Some(end), "pool.mining.example", "203.0.113.9", 3333, Some(99_000), net_event).await;
@@ -237,7 +237,7 @@ pub(crate) async fn fleet(db: &mut PgConnection, now: DateTime<Utc>) -> Fleet {
     sqlx::query("insert into detection_journal (host_id, detection_id, at, actor, action, detail) values ($1, 1, $2, 'engine', 'changed', 'arrived 14 min late: +C.MINERFLAG')")
         .bind(id.0).bind(now - TimeDelta::minutes(20)).execute(&mut *db).await.unwrap();
 
-    let more: [(HostId, i64, &str, Verdict, Severity, f64, &str, &str); 5] = [
+    let more = [
         (srv, 2, "Flat CPU and obfuscated PowerShell", Verdict::Alert, Severity::High, 71.4, "in_progress", r"powershell.exe -w hidden -enc SQBFAFgAKABOAGUAdwAtAE8AYgBqAGUAYwB0ACAATgBlAHQALgBXAGUAYgBDAGwAaQBlAG4AdAApAA=="),
         (srv, 3, "Known pool contacted before any load", Verdict::EarlyWarning, Severity::Medium, 44.0, "new", r"C:\Users\Public\k.exe --coin monero"),
         (build, 4, "Busy build agent with a rare destination", Verdict::Partial, Severity::Low, 38.0, "new", HOSTILE.trim_end_matches('\u{200b}').trim_end_matches('\0')),
@@ -246,7 +246,7 @@ pub(crate) async fn fleet(db: &mut PgConnection, now: DateTime<Utc>) -> Fleet {
     ];
     for (at, own, title, verdict, severity, score, status, line) in more {
         let mut c = content.clone();
-        c.title = title.to_owned();
+        title.clone_into(&mut c.title);
         (c.verdict, c.severity) = (verdict, severity);
         c.analytics = vec![judged("AN0741", verdict, score), judged("AN1489", Verdict::None, score / 2.0)];
         c.process = c.process.map(|p| Process { command_line: Some(line.to_owned()), image: line.split(' ').next().map(str::to_owned), id: ProcessId { host: at, own: 4 }, sha256: None, ..p });
@@ -262,7 +262,7 @@ pub(crate) async fn fleet(db: &mut PgConnection, now: DateTime<Utc>) -> Fleet {
         store(db, DetectionId { host: at, own }, &c, status, None, (status == "in_progress").then_some("kim"), now - TimeDelta::minutes(own * 37)).await;
     }
     let mut closed = content.clone();
-    closed.title = "Miner from last month".to_owned();
+    "Miner from last month".clone_into(&mut closed.title);
     closed.first_seen = start - TimeDelta::days(30);
     closed.last_seen = end - TimeDelta::days(30);
     store(db, DetectionId { host: srv, own: 8 }, &closed, "closed", Some("true_positive"), Some("kim"), now - TimeDelta::days(30)).await;

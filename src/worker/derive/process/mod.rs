@@ -1,0 +1,317 @@
+//! Process instances: starts of several sources merged, ends found, parents linked; programs that were never seen to start
+//! get a row from whatever names them.
+//!
+//! Identity: the sensor's GUID, else pid and start. All instances of a pid that something new concerns are linked anew, so the
+//! order of arrival does not matter. Source: detection design, section 3.2.
+
+mod rows;
+
+use super::super::spans::Spans;
+use rows::{delete, ends, link_parents, mentions, save, starts, stopped_pids, stored};
+use crate::{
+    model::{
+        group,
+        ids::{EventId, GroupKey, HostId, ProcessGuid},
+    },
+    time::Span,
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::PgConnection;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Starts of one process as several sources saw it: Sysmon 1 and Security 4688, CPU sampler.
+const SAME_START: TimeDelta = TimeDelta::seconds(2);
+
+/// An instance as stored in `process`.
+#[derive(Debug, Clone, PartialEq)]
+struct Instance {
+    process_id: i64,
+    started_at: DateTime<Utc>,
+    ended_at: Option<DateTime<Utc>>,
+    last_sign: DateTime<Utc>,
+    start_observed: bool,
+    guid: Option<ProcessGuid>,
+    pid: Option<i64>,
+    image: Option<String>,
+    command_line: Option<String>,
+    original_file_name: Option<String>,
+    company: Option<String>,
+    product: Option<String>,
+    description: Option<String>,
+    sha256: Option<String>,
+    user_name: Option<String>,
+    integrity: Option<String>,
+    session: Option<i64>,
+    parent_guid: Option<ProcessGuid>,
+    parent_pid: Option<i64>,
+    parent_image: Option<String>,
+    parent_command_line: Option<String>,
+    group_key: i64,
+    event_at: Option<DateTime<Utc>>,
+    event_id: Option<EventId>,
+}
+
+/// Key of an instance with a GUID.
+fn id_of_guid(guid: ProcessGuid) -> i64 {
+    first_eight(EventId::of_parts([b"guid".as_slice(), guid.0.as_bytes()]))
+}
+
+/// Key of an instance known by pid and start, to the millisecond.
+fn id_of_start(pid: i64, started_at: DateTime<Utc>) -> i64 {
+    first_eight(EventId::of_parts([b"start".as_slice(), &pid.to_be_bytes(), &started_at.timestamp_millis().to_be_bytes()]))
+}
+
+/// Key of an instance known by pid and image only.
+fn id_of_mention(pid: i64, image: &str) -> i64 {
+    first_eight(EventId::of_parts([b"mention".as_slice(), &pid.to_be_bytes(), image.as_bytes()]))
+}
+
+fn first_eight(id: EventId) -> i64 {
+    id.0.as_u64_pair().0.cast_signed()
+}
+
+fn name(image: Option<&str>) -> Option<String> {
+    image.map(|i| group::base_name(i).to_lowercase())
+}
+
+impl Instance {
+    fn group(&self) -> GroupKey {
+        let image = self.image.as_deref().unwrap_or_default();
+        group::group_of(image, self.command_line.as_deref(), self.sha256.as_deref()).unwrap_or(GroupKey(0))
+    }
+
+    /// Whether both are starts of one process.
+    fn same(&self, other: &Self) -> bool {
+        let guids = self.guid.is_none() || other.guid.is_none() || self.guid == other.guid;
+        let names = match (name(self.image.as_deref()), name(other.image.as_deref())) {
+            (Some(a), Some(b)) => a == b,
+            _ => true,
+        };
+        guids && names && self.pid.is_some() && self.pid == other.pid && (self.started_at - other.started_at).abs() <= SAME_START
+    }
+
+    /// Takes over what the other knows; the one with a GUID keeps its key.
+    fn absorb(&mut self, other: Self) {
+        if self.guid.is_none() && other.guid.is_some() || !self.start_observed && other.start_observed {
+            let mut winner = other;
+            std::mem::swap(self, &mut winner);
+            return self.absorb(winner);
+        }
+        self.last_sign = self.last_sign.max(other.last_sign);
+        self.start_observed |= other.start_observed;
+        macro_rules! complete { ($($field:ident),*) => { $( if self.$field.is_none() { self.$field = other.$field; } )* } }
+        complete!(
+            guid, pid, image, command_line, original_file_name, company, product, description, sha256, user_name, integrity, session,
+            parent_guid, parent_pid, parent_image, parent_command_line, event_at, event_id
+        );
+    }
+}
+
+/// What is new for one host.
+#[derive(Debug, Default)]
+struct News {
+    starts: Vec<Instance>,
+    mentions: Vec<Instance>,
+    pids: BTreeSet<i64>,
+}
+
+/// Derives the processes of the spans; answers the stretches in which samples and connections may now belong to another process.
+pub(in crate::worker) async fn derive(db: &mut PgConnection, spans: &Spans) -> anyhow::Result<Spans> {
+    let mut news: BTreeMap<i64, News> = BTreeMap::new();
+    starts(db, spans, &mut news).await?;
+    mentions(db, spans, &mut news).await?;
+    stopped_pids(db, spans, &mut news).await?;
+    let mut changed = Spans::default();
+    let known = stored(db, &news).await?;
+    let ends = ends(db, &news).await?;
+    let (mut upsert, mut gone) = (Vec::new(), Vec::new());
+    for (host, news) in news {
+        let before = known.get(&host).cloned().unwrap_or_default();
+        let ends = ends.get(&host).map(Vec::as_slice).unwrap_or_default();
+        let after = link(merge(&before, news, |at| spans.holds(HostId(host), at)), ends);
+        let mut touch = |a: &Instance| {
+            if let Some(span) = Span::new(a.started_at - SAME_START, a.last_sign.max(a.started_at) + TimeDelta::seconds(3)) {
+                changed.add(HostId(host), span);
+            }
+        };
+        let kept: HashMap<i64, &Instance> = after.iter().map(|i| (i.process_id, i)).collect();
+        for old in &before {
+            if !kept.contains_key(&old.process_id) {
+                touch(old);
+                gone.push((host, old.process_id));
+            }
+        }
+        let old: HashMap<i64, &Instance> = before.iter().map(|i| (i.process_id, i)).collect();
+        for row in &after {
+            match old.get(&row.process_id) {
+                Some(same) if *same == row => continue,
+                // A later sign of life or an end concerns no other row.
+                Some(was) if was.group_key == row.group_key && was.started_at == row.started_at && was.guid == row.guid => {}
+                Some(_) | None => touch(row),
+            }
+            upsert.push((host, row.clone()));
+        }
+    }
+    delete(db, &gone).await?;
+    save(db, &upsert).await?;
+    link_parents(db, &upsert).await?;
+    Ok(changed.merged())
+}
+
+/// All instances of the pids concerned, news included, each process once.
+fn merge(before: &[Instance], news: News, in_span: impl Fn(DateTime<Utc>) -> bool) -> Vec<Instance> {
+    // Seen starts inside the spans come again from their facts; the rest of what is stored stays.
+    let mut rows: Vec<Instance> = before.iter().filter(|i| !(i.start_observed && in_span(i.started_at))).cloned().collect();
+    for start in news.starts {
+        match rows.iter_mut().find(|r| r.process_id == start.process_id || r.same(&start)) {
+            Some(row) => row.absorb(start),
+            None => rows.push(start),
+        }
+    }
+    // Signs of life outside the spans stay true.
+    for old in before {
+        if let Some(row) = rows.iter_mut().find(|r| r.process_id == old.process_id) {
+            row.last_sign = row.last_sign.max(old.last_sign);
+            row.command_line = row.command_line.take().or_else(|| old.command_line.clone());
+            row.parent_pid = row.parent_pid.or(old.parent_pid);
+        }
+    }
+    for mut mention in news.mentions {
+        let known = rows.iter_mut().find(|r| match (mention.guid, mention.start_observed) {
+            (Some(guid), _) => r.guid == Some(guid) || r.guid.is_none() && r.process_id == mention.process_id,
+            (None, true) => r.same(&mention),
+            (None, false) => false,
+        });
+        let known = match known {
+            Some(row) => Some(row),
+            // By pid alone: the latest start before the mention that had not ended.
+            None if mention.guid.is_none() && !mention.start_observed => rows
+                .iter_mut()
+                .filter(|r| r.pid == mention.pid && r.started_at <= mention.started_at + SAME_START)
+                .filter(|r| r.ended_at.is_none_or(|end| end + SAME_START > mention.started_at))
+                .max_by_key(|r| r.started_at),
+            None => None,
+        };
+        match known {
+            Some(row) => {
+                row.last_sign = row.last_sign.max(mention.last_sign);
+                if !row.start_observed && mention.guid == row.guid {
+                    row.started_at = row.started_at.min(mention.started_at);
+                }
+                if row.command_line.is_none() {
+                    row.command_line = mention.command_line;
+                }
+                if row.parent_pid.is_none() {
+                    row.parent_pid = mention.parent_pid;
+                }
+                if row.image.is_none() {
+                    row.image = mention.image;
+                }
+            }
+            None => {
+                mention.start_observed = false;
+                rows.push(mention);
+            }
+        }
+    }
+    for row in &mut rows {
+        row.group_key = row.group().0;
+    }
+    rows
+}
+
+/// Sets the ends: seen to end, else the pid was given away.
+fn link(mut rows: Vec<Instance>, ends: &[(i64, Option<ProcessGuid>, DateTime<Utc>)]) -> Vec<Instance> {
+    rows.sort_by(|a, b| (a.pid, a.started_at, a.process_id).cmp(&(b.pid, b.started_at, b.process_id)));
+    for n in 0..rows.len() {
+        let (pid, guid, started_at) = (rows[n].pid, rows[n].guid, rows[n].started_at);
+        let next = rows[n + 1..].iter().find(|r| r.pid == pid && pid.is_some() && r.started_at > started_at + SAME_START);
+        let next = next.filter(|r| r.start_observed).map(|r| r.started_at);
+        let stop = ends
+            .iter()
+            .filter(|(p, g, at)| match (guid, g) {
+                (Some(mine), Some(theirs)) => mine == *theirs,
+                _ => Some(*p) == pid && *at >= started_at && next.is_none_or(|n| *at <= n + SAME_START),
+            })
+            .map(|(_, _, at)| *at)
+            .min();
+        rows[n].ended_at = match (stop, next) {
+            (Some(stop), Some(next)) => Some(stop.min(next)),
+            (stop, next) => stop.or(next),
+        };
+        if let Some(stop) = stop {
+            rows[n].last_sign = rows[n].last_sign.max(stop);
+        }
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(seconds, 0).unwrap()
+    }
+
+    fn instance(guid: Option<u128>, pid: i64, start: i64, observed: bool) -> Instance {
+        let guid = guid.map(|g| ProcessGuid(uuid::Uuid::from_u128(g)));
+        Instance {
+            process_id: guid.map_or_else(|| id_of_start(pid, at(start)), id_of_guid),
+            started_at: at(start),
+            ended_at: None,
+            last_sign: at(start),
+            start_observed: observed,
+            guid,
+            pid: Some(pid),
+            image: Some(r"C:\x\a.exe".into()),
+            command_line: None,
+            original_file_name: None,
+            company: None,
+            product: None,
+            description: None,
+            sha256: None,
+            user_name: None,
+            integrity: None,
+            session: None,
+            parent_guid: None,
+            parent_pid: None,
+            parent_image: None,
+            parent_command_line: None,
+            group_key: 0,
+            event_at: None,
+            event_id: None,
+        }
+    }
+
+    fn merged(starts: Vec<Instance>, mentions: Vec<Instance>) -> Vec<Instance> {
+        merge(&[], News { starts, mentions, pids: BTreeSet::new() }, |_| true)
+    }
+
+    #[test]
+    fn sysmon_and_security_starts_of_one_process_are_one_instance() {
+        let rows = merged(vec![instance(None, 7, 100, true), instance(Some(1), 7, 101, true)], vec![]);
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].guid, Some(ProcessGuid(uuid::Uuid::from_u128(1))));
+    }
+
+    #[test]
+    fn a_reused_pid_is_another_instance_and_ends_the_first() {
+        let rows = link(merged(vec![instance(Some(1), 7, 100, true), instance(Some(2), 7, 500, true)], vec![]), &[]);
+        assert_eq!(rows.iter().map(|r| r.ended_at).collect::<Vec<_>>(), [Some(at(500)), None]);
+    }
+
+    #[test]
+    fn a_sample_with_the_start_time_belongs_to_the_start_seen_by_another_source() {
+        let rows = merged(vec![instance(Some(1), 7, 100, true)], vec![Instance { last_sign: at(900), ..instance(None, 7, 101, true) }]);
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].last_sign, at(900));
+    }
+
+    #[test]
+    fn an_end_belongs_to_the_latest_start_before_it() {
+        let rows = merged(vec![instance(None, 7, 100, true), instance(None, 7, 500, true)], vec![]);
+        let rows = link(rows, &[(7, None, at(300)), (7, None, at(800))]);
+        assert_eq!(rows.iter().map(|r| r.ended_at).collect::<Vec<_>>(), [Some(at(300)), Some(at(800))]);
+    }
+}
