@@ -190,6 +190,8 @@ pub fn pools(app: &PgConnectOptions) -> Pools {
             // spans come as arrays whose length no generic plan knows
             ("plan_cache_mode", "force_custom_plan"),
             ("idle_in_transaction_session_timeout", "30s"),
+            // what a killed process was waiting for must not go on without it
+            ("client_connection_check_interval", "2s"),
             ("tcp_keepalives_idle", "10"),
             ("tcp_keepalives_interval", "10"),
             ("tcp_user_timeout", "30s"),

@@ -56,7 +56,7 @@ pub struct PassReport {
 pub async fn pass(app: &App, settle: TimeDelta) -> anyhow::Result<PassReport> {
     let started = std::time::Instant::now();
     let mut db = app.db.worker.acquire().await.context("waiting for a connection")?;
-    let owner = format!("{:016x}", rand::random::<u64>());
+    let owner = session(&mut db).await.context("naming the session")?;
     let now = app.clock.now();
     let claimed = claim(&mut db, &owner, now - settle).await.context("claiming hosts")?;
     let mut report = PassReport::default();
@@ -132,7 +132,18 @@ async fn evaluate(app: &App, db: &mut PgConnection, owner: &str, hosts: &[i64], 
     Ok(report)
 }
 
-/// Claims hosts with settled marks, the longest waiting first.
+/// Name of this database session, as [`claim`] finds it among those that live.
+async fn session(db: &mut PgConnection) -> sqlx::Result<String> {
+    sqlx::query_scalar!(
+        r#"-- worker::pass::session
+        select pid || ':' || extract(epoch from backend_start) as "owner!" from pg_stat_activity where pid = pg_backend_pid()"#
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Claims hosts with settled marks, the longest waiting first. A claim ends with its time or with the session that made it: nobody
+/// waits for a worker that was killed.
 async fn claim(db: &mut PgConnection, owner: &str, settled: DateTime<Utc>) -> sqlx::Result<Vec<i64>> {
     sqlx::query_scalar!(
         "-- worker::pass::claim
@@ -142,7 +153,8 @@ async fn claim(db: &mut PgConnection, owner: &str, settled: DateTime<Utc>) -> sq
         insert into lease (host_id, owner, until, fence)
         select host_id, $1, clock_timestamp() + make_interval(secs => $4), 1 from waiting order by host_id
         on conflict (host_id) do update set owner = excluded.owner, until = excluded.until, fence = lease.fence + 1
-        where lease.until < clock_timestamp()
+        where lease.until < clock_timestamp() or lease.owner = excluded.owner
+          or lease.owner not in (select pid || ':' || extract(epoch from backend_start) from pg_stat_activity where backend_start is not null)
         returning host_id",
         owner,
         settled,
