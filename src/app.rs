@@ -13,7 +13,8 @@ use crate::{
     worker,
 };
 use anyhow::{Context, bail, ensure};
-use sqlx::{Connection, PgConnection, PgPool, ConnectOptions};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 use std::{
     io::{IsTerminal, Write},
     net::TcpListener,
@@ -68,7 +69,13 @@ pub struct App {
 
 impl App {
     /// Puts the parts together and starts the writer.
-    pub fn assemble(settings: Arc<Settings>, db: Pools, clock: Arc<dyn Clock>, rules: Ruleset, audit_key: Arc<[u8]>) -> Arc<Self> {
+    pub fn assemble(
+        settings: Arc<Settings>,
+        db: Pools,
+        clock: Arc<dyn Clock>,
+        rules: Ruleset,
+        audit_key: Arc<[u8]>,
+    ) -> Arc<Self> {
         let (marked, writing) = (Arc::new(Notify::new()), (TaskTracker::new(), CancellationToken::new()));
         let (writer, task) = Writer::new(db.ingest.clone(), clock.clone(), marked.clone(), writing.1.clone());
         writing.0.spawn(task);
@@ -100,12 +107,26 @@ const GRACE: Duration = Duration::from_secs(15);
 ///
 /// # Errors
 /// When the program cannot start (settings, addresses, database, migrations, rules, keys), or `beside` fails.
-pub async fn serve(mut settings: Settings, parts: &[Part], beside: impl AsyncFnOnce(&Arc<App>) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    if settings.require_tls && config::beyond_loopback(settings.listen) && !settings.public_url.as_deref().is_some_and(|url| url.starts_with("https://")) {
-        bail!("COALFACE_REQUIRE_TLS is set: serve pages on a loopback address, or behind a proxy with an https COALFACE_PUBLIC_URL");
+pub async fn serve(
+    mut settings: Settings,
+    parts: &[Part],
+    beside: impl AsyncFnOnce(&Arc<App>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    if settings.require_tls
+        && config::beyond_loopback(settings.listen)
+        && !settings.public_url.as_deref().is_some_and(|url| url.starts_with("https://"))
+    {
+        bail!(
+            "COALFACE_REQUIRE_TLS is set: serve pages on a loopback address, or behind a proxy with an https COALFACE_PUBLIC_URL"
+        );
     }
     // before the database: an address in use must not cost a start and a stop of the cluster
-    let listen = |part, address| parts.contains(&part).then(|| TcpListener::bind(address).with_context(|| format!("listening on {address}"))).transpose();
+    let listen = |part, address| {
+        parts
+            .contains(&part)
+            .then(|| TcpListener::bind(address).with_context(|| format!("listening on {address}")))
+            .transpose()
+    };
     let (web, ingest) = (listen(Part::Web, settings.listen)?, listen(Part::Ingest, settings.ingest_listen)?);
     // port 0 asks for any
     for (listener, address) in [(&web, &mut settings.listen), (&ingest, &mut settings.ingest_listen)] {
@@ -195,7 +216,7 @@ fn end_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Bytes of a new audit key, before they are written as hex. Source: HMAC-SHA256 wants as many as its output.
+/// Bytes of a new audit key, before they are written as text. Source: HMAC-SHA256 wants as many as its output.
 const AUDIT_KEY: usize = 32;
 
 /// Reads the key that seals the audit chain; makes it at the very first start, refuses to go on without it later.
@@ -206,8 +227,12 @@ pub async fn audit_key(settings: &Settings, db: &mut PgConnection) -> anyhow::Re
     let path = settings.audit_key_path();
     if !path.exists() {
         let begun = sqlx::query_scalar!("select seq from audit_head").fetch_one(db).await? > 0;
-        ensure!(!begun, "the audit key {} is missing, and the audit log was begun with it: restore it (COALFACE_AUDIT_KEY_FILE)", path.display());
-        let key: String = rand::random::<[u8; AUDIT_KEY]>().iter().map(|byte| format!("{byte:02x}")).collect();
+        ensure!(
+            !begun,
+            "the audit key {} is missing, and the audit log was begun with it: restore it (COALFACE_AUDIT_KEY_FILE)",
+            path.display()
+        );
+        let key = URL_SAFE_NO_PAD.encode(rand::random::<[u8; AUDIT_KEY]>());
         write_secret(&path, &key).context("writing the audit key")?;
     }
     let key = std::fs::read_to_string(&path).with_context(|| format!("reading the audit key {}", path.display()))?;
@@ -216,17 +241,27 @@ pub async fn audit_key(settings: &Settings, db: &mut PgConnection) -> anyhow::Re
 }
 
 /// Makes `admin` with a one-time password on a database without accounts. Source: trust design, section 3.
-async fn first_admin(settings: &Settings, db: &mut PgConnection, audit_key: Arc<[u8]>, clock: &dyn Clock) -> anyhow::Result<()> {
+async fn first_admin(
+    settings: &Settings,
+    db: &mut PgConnection,
+    audit_key: Arc<[u8]>,
+    clock: &dyn Clock,
+) -> anyhow::Result<()> {
     if accounts::any(db).await? {
         return Ok(());
     }
-    let secret: String = rand::random::<[u8; 16]>().iter().map(|byte| format!("{byte:02x}")).collect();
+    let secret = uuid::Uuid::from_bytes(rand::random()).simple().to_string();
     let password = accounts::Password { hash: accounts::hash(secret.clone()).await?, one_time: true };
     let mut transaction = db.begin().await?;
     if accounts::create(&mut transaction, "admin", Role::Admin, &password, "system", clock.now()).await?.is_none() {
         return Ok(());
     }
-    let deed = audit::Deed { action: "account.create", object: "admin", before: None, after: Some(serde_json::json!({"role": "admin"})) };
+    let deed = audit::Deed {
+        action: "account.create",
+        object: "admin",
+        before: None,
+        after: Some(serde_json::json!({"role": "admin"})),
+    };
     audit::append(&mut transaction, &audit::Actor::new("system", audit_key), deed, clock.now()).await?;
     // told before it counts: a password that nobody was told would lock everybody out
     let mut terminal = std::io::stdout();
@@ -234,7 +269,8 @@ async fn first_admin(settings: &Settings, db: &mut PgConnection, audit_key: Arc<
         writeln!(terminal, "\n  First sign-in: user admin, one-time password {secret} (24 hours)\n")?;
     } else {
         let path = settings.data.join("first-admin.txt");
-        write_secret(&path, &format!("user admin\none-time password {secret}\n")).context("writing the first administrator's password")?;
+        write_secret(&path, &format!("user admin\none-time password {secret}\n"))
+            .context("writing the first administrator's password")?;
         warn!(path = %path.display(), "made the account `admin`; its one-time password is in {}", path.display());
     }
     transaction.commit().await?;

@@ -22,7 +22,14 @@ use anyhow::Context;
 use chrono::TimeDelta;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use sqlx::{ConnectOptions, PgConnection};
-use std::{ffi::OsString, io::Write, path::{Path, PathBuf}, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    ffi::OsString,
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 /// Triage dashboard for compute hijacking on Windows fleets (MITRE ATT&CK analytics AN0741 and AN1489)
 #[derive(Debug, Parser)]
@@ -109,8 +116,9 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
         },
         Err(e) => return failed(&e),
     };
-    let begun = telemetry::start(cli.settings.log, &cli.settings.log_filter)
-        .and_then(|()| tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime"));
+    let begun = telemetry::start(cli.settings.log, &cli.settings.log_filter).and_then(|()| {
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")
+    });
     match begun {
         Ok(runtime) => runtime.block_on(run(cli)).unwrap_or_else(|e| failed(&e)),
         Err(e) => failed(&e),
@@ -128,7 +136,9 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve { role } => app::serve(settings, &role, async |_| Ok(())).await?,
         Command::Import { paths } => return import(settings, paths).await,
-        Command::Status { wait } => Console::open(&settings).await?.finish(async |console| status(console, wait).await).await?,
+        Command::Status { wait } => {
+            Console::open(&settings).await?.finish(async |console| status(console, wait).await).await?;
+        }
         Command::Migrate => Console::open(&settings).await?.finish(async |_| say("the schema is up to date")).await?,
         Command::User(what) => Console::open(&settings).await?.finish(async |console| what.run(console).await).await?,
         Command::Token(what) => Console::open(&settings).await?.finish(async |console| what.run(console).await).await?,
@@ -161,7 +171,9 @@ impl Console {
     async fn open(settings: &Settings) -> anyhow::Result<Self> {
         let database = Database::open(settings, Claim::Visit).await?;
         match Self::connect(settings, &database).await {
-            Ok((db, key)) => Ok(Self { database, db, clock: time::System, actor: Actor::new("console", key.clone()), key }),
+            Ok((db, key)) => {
+                Ok(Self { database, db, clock: time::System, actor: Actor::new("console", key.clone()), key })
+            }
             Err(e) => {
                 database.close().await?;
                 Err(e)

@@ -23,7 +23,13 @@ pub struct Settings {
     #[arg(long, env = "COALFACE_LISTEN", global = true, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
     /// Address for forwarders
-    #[arg(long, env = "COALFACE_INGEST_LISTEN", global = true, value_name = "ADDRESS", default_value = "127.0.0.1:8088")]
+    #[arg(
+        long,
+        env = "COALFACE_INGEST_LISTEN",
+        global = true,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:8088"
+    )]
     pub ingest_listen: SocketAddr,
     /// Folder of the private PostgreSQL cluster and of key files
     #[arg(long, env = "COALFACE_DATA", global = true, value_name = "DIR", default_value = "./data")]
@@ -31,10 +37,10 @@ pub struct Settings {
     /// Folder with `postgres`, `initdb` and `pg_ctl`. Default: PATH, then the newest of /usr/lib/postgresql/*/bin
     #[arg(long, env = "COALFACE_PG_BIN", global = true, value_name = "DIR")]
     pub pg_bin: Option<PathBuf>,
-    /// Use this database instead of a private cluster: postgres://user:password@host/name
+    /// Use this database instead of a private cluster: `postgres://user:password@host/name`
     #[arg(long, env = "DATABASE_URL", global = true, value_name = "URL", hide_env_values = true)]
     pub database_url: Option<DatabaseUrl>,
-    /// Account that may change the schema of that database. Default: the same as DATABASE_URL
+    /// Account that may change the schema of that database. Default: the same as `DATABASE_URL`
     #[arg(long, env = "COALFACE_MIGRATE_URL", global = true, value_name = "URL", hide_env_values = true)]
     pub migrate_url: Option<DatabaseUrl>,
     /// Go on with a database that may lose or garble what it acknowledged (test clusters): warns instead of refusing
@@ -167,7 +173,8 @@ fn flag_value(args: &[OsString], flag: &str) -> Option<OsString> {
 fn with_defaults(mut command: clap::Command, text: &str) -> anyhow::Result<clap::Command> {
     let settings = Settings::augment_args(clap::Command::new("settings"));
     for (key, value) in text.parse::<toml::Table>()? {
-        let value = plain(&value).with_context(|| format!("`{key}`: expected text, a number, true, false or a list of them"))?;
+        let value = plain(&value)
+            .with_context(|| format!("`{key}`: expected text, a number, true, false or a list of them"))?;
         if settings.get_arguments().any(|arg| arg.get_id() == key.as_str() && key != "config") {
             command = command.mut_arg(key, |arg| arg.default_value(value));
         } else if key == "role" {

@@ -29,7 +29,11 @@ impl Database {
     pub async fn open(settings: &Settings, claim: Claim) -> anyhow::Result<Self> {
         let Some(url) = &settings.database_url else {
             let cluster = Embedded::open(&settings.data, settings.pg_bin.as_deref(), claim, Durability::Full).await?;
-            return Ok(Self { app: cluster.connect_options(Login::App), owner: cluster.connect_options(Login::Owner), embedded: Some(cluster) });
+            return Ok(Self {
+                app: cluster.connect_options(Login::App),
+                owner: cluster.connect_options(Login::Owner),
+                embedded: Some(cluster),
+            });
         };
         let app = parse(url, "DATABASE_URL")?;
         let owner = settings.migrate_url.as_ref().map_or(Ok(app.clone()), |url| parse(url, "COALFACE_MIGRATE_URL"))?;
@@ -50,7 +54,10 @@ impl Database {
 
 fn parse(url: &DatabaseUrl, name: &str) -> anyhow::Result<PgConnectOptions> {
     // the parser's own message may repeat the password
-    url.expose().parse::<PgConnectOptions>().ok().with_context(|| format!("{name} cannot be read: expected postgres://user:password@host/name"))
+    url.expose()
+        .parse::<PgConnectOptions>()
+        .ok()
+        .with_context(|| format!("{name} cannot be read: expected postgres://user:password@host/name"))
 }
 
 /// What a server says of itself.
@@ -99,12 +106,18 @@ impl Server {
         let mut found = Findings::default();
         let major = u32::try_from(self.version / 10_000).unwrap_or(0);
         if major < crate::embedded::OLDEST {
-            found.refuse.push(format!("the server is PostgreSQL {major}, {} or later is needed", crate::embedded::OLDEST));
+            found
+                .refuse
+                .push(format!("the server is PostgreSQL {major}, {} or later is needed", crate::embedded::OLDEST));
         }
         if self.encoding != "UTF8" {
             found.refuse.push(format!("the encoding is {}, UTF8 is needed", self.encoding));
         }
-        for (name, value) in [("fsync", &self.fsync), ("full_page_writes", &self.full_page_writes), ("synchronous_commit", &self.synchronous_commit)] {
+        for (name, value) in [
+            ("fsync", &self.fsync),
+            ("full_page_writes", &self.full_page_writes),
+            ("synchronous_commit", &self.synchronous_commit),
+        ] {
             if value == "off" {
                 found.refuse.push(format!("{name} is off: acknowledged events could be lost"));
             }
@@ -131,7 +144,10 @@ pub async fn check(app: &PgConnectOptions, unsafe_database: bool) -> anyhow::Res
     let findings = Server::ask(&mut db).await?.findings();
     db.close().await?;
     if !findings.refuse.is_empty() && !unsafe_database {
-        bail!("this database must not be used: {}. For a test database set COALFACE_UNSAFE_DATABASE=true", findings.refuse.join("; "));
+        bail!(
+            "this database must not be used: {}. For a test database set COALFACE_UNSAFE_DATABASE=true",
+            findings.refuse.join("; ")
+        );
     }
     for finding in findings.refuse.iter().chain(&findings.warn) {
         warn!("database: {finding}");
@@ -196,7 +212,10 @@ pub fn pools(app: &PgConnectOptions) -> Pools {
             ("tcp_keepalives_interval", "10"),
             ("tcp_user_timeout", "30s"),
         ]);
-        PgPoolOptions::new().max_connections(share.connections).acquire_timeout(Duration::from_secs(2)).connect_lazy_with(options)
+        PgPoolOptions::new()
+            .max_connections(share.connections)
+            .acquire_timeout(Duration::from_secs(2))
+            .connect_lazy_with(options)
     };
     Pools { ingest: pool(&INGEST), web: pool(&WEB), worker: pool(&WORKER) }
 }
@@ -230,7 +249,11 @@ mod tests {
         ] {
             assert_eq!(bad.findings().refuse.len(), 1, "{bad:?}");
         }
-        for poor in [Server { checksums: "off".into(), ..good() }, Server { superuser: true, ..good() }, Server { max_connections: 10, ..good() }] {
+        for poor in [
+            Server { checksums: "off".into(), ..good() },
+            Server { superuser: true, ..good() },
+            Server { max_connections: 10, ..good() },
+        ] {
             assert_eq!((poor.findings().refuse.len(), poor.findings().warn.len()), (0, 1), "{poor:?}");
         }
     }

@@ -25,7 +25,7 @@ use tracing::{debug, error, info, warn};
 pub const NAME: &str = "coalface";
 
 /// How long a command waits for a cluster that another process is starting or stopping. Chosen: a crash recovery takes this long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How long the owner waits for attached commands before it stops the cluster under them. Chosen.
 const VISITORS: Duration = Duration::from_secs(5);
 /// Between looks at a lock or at the server.
@@ -92,7 +92,12 @@ impl Embedded {
     ///
     /// # Errors
     /// When there are no PostgreSQL binaries, another process serves this folder, or the server does not start.
-    pub async fn open(data: &Path, pg_bin: Option<&Path>, claim: Claim, durability: Durability) -> anyhow::Result<Self> {
+    pub async fn open(
+        data: &Path,
+        pg_bin: Option<&Path>,
+        claim: Claim,
+        durability: Durability,
+    ) -> anyhow::Result<Self> {
         let data = crate::config::absolute(data)?;
         let home = Home::open(&data)?;
         let binaries = Binaries::find(pg_bin, home.major()?)?;
@@ -110,12 +115,24 @@ impl Embedded {
             if claim == Claim::Visit
                 && let Some(lock) = visit(&data)?
             {
-                let cluster = Self { binaries: binaries.clone(), home: home.clone(), data: data.clone(), durability, hold: Hold::Visitor { _lock: lock } };
+                let cluster = Self {
+                    binaries: binaries.clone(),
+                    home: home.clone(),
+                    data: data.clone(),
+                    durability,
+                    hold: Hold::Visitor { _lock: lock },
+                };
                 if cluster.database_answers().await {
                     return Ok(cluster);
                 }
             }
-            ensure!(Instant::now() < deadline, "the database of {} was starting or stopping for {} s: see {}", data.display(), PATIENCE.as_secs(), home.log().display());
+            ensure!(
+                Instant::now() < deadline,
+                "the database of {} was starting or stopping for {} s: see {}",
+                data.display(),
+                PATIENCE.as_secs(),
+                home.log().display()
+            );
             sleep(BEAT).await;
         }
     }
@@ -123,7 +140,11 @@ impl Embedded {
     /// How to connect.
     pub fn connect_options(&self, login: Login) -> PgConnectOptions {
         let database = if login == Login::Superuser { "postgres" } else { NAME };
-        PgConnectOptions::new_without_pgpass().socket(self.home.socket()).port(home::PORT).username(login.role()).database(database)
+        PgConnectOptions::new_without_pgpass()
+            .socket(self.home.socket())
+            .port(home::PORT)
+            .username(login.role())
+            .database(database)
     }
 
     /// Where the cluster, its socket and its log are.
@@ -177,7 +198,9 @@ impl Embedded {
             sleep(BEAT).await;
         }
         if self.running().await {
-            self.pg_ctl(&["stop", "--mode=fast", "--timeout=60"]).await.context("stopping the private database server")?;
+            self.pg_ctl(&["stop", "--mode=fast", "--timeout=60"])
+                .await
+                .context("stopping the private database server")?;
         }
         Ok(())
     }
@@ -223,8 +246,18 @@ impl Embedded {
                 std::fs::remove_dir_all(&fresh)?;
             }
             let pgdata = format!("--pgdata={}", fresh.display());
-            let args = [pgdata.as_str(), "--username=postgres", "--data-checksums", "--encoding=UTF8", "--locale=C.UTF-8", "--auth=peer", "--no-instructions"];
-            run(self.home.command(&self.binaries.dir.join("initdb")).args(args)).await.context("making the private database cluster")?;
+            let args = [
+                pgdata.as_str(),
+                "--username=postgres",
+                "--data-checksums",
+                "--encoding=UTF8",
+                "--locale=C.UTF-8",
+                "--auth=peer",
+                "--no-instructions",
+            ];
+            run(self.home.command(&self.binaries.dir.join("initdb")).args(args))
+                .await
+                .context("making the private database cluster")?;
             std::fs::rename(&fresh, &cluster)?;
         }
         self.home.configure(self.durability)
@@ -242,17 +275,29 @@ impl Embedded {
 
     /// Roles and database, where missing.
     async fn prepare(&self) -> anyhow::Result<()> {
-        let mut db = self.connect_options(Login::Superuser).connect().await.context("connecting to the private database server")?;
+        let mut db = self
+            .connect_options(Login::Superuser)
+            .connect()
+            .await
+            .context("connecting to the private database server")?;
         for role in [Login::Owner.role(), Login::App.role(), "coalface_hunt"] {
-            let missing: bool = sqlx::query_scalar("select not exists (select from pg_roles where rolname = $1)").bind(role).fetch_one(&mut db).await?;
+            let missing: bool = sqlx::query_scalar("select not exists (select from pg_roles where rolname = $1)")
+                .bind(role)
+                .fetch_one(&mut db)
+                .await?;
             if missing {
                 sqlx::raw_sql(AssertSqlSafe(format!("create role {role} login"))).execute(&mut db).await?;
             }
         }
         sqlx::raw_sql("alter role coalface_hunt set default_transaction_read_only = on").execute(&mut db).await?;
-        let missing: bool = sqlx::query_scalar("select not exists (select from pg_database where datname = $1)").bind(NAME).fetch_one(&mut db).await?;
+        let missing: bool = sqlx::query_scalar("select not exists (select from pg_database where datname = $1)")
+            .bind(NAME)
+            .fetch_one(&mut db)
+            .await?;
         if missing {
-            sqlx::raw_sql(AssertSqlSafe(format!("create database {NAME} owner coalface_owner"))).execute(&mut db).await?;
+            sqlx::raw_sql(AssertSqlSafe(format!("create database {NAME} owner coalface_owner")))
+                .execute(&mut db)
+                .await?;
         }
         db.close().await?;
         Ok(())
@@ -300,7 +345,13 @@ fn visit(data: &Path) -> anyhow::Result<Option<File>> {
 
 fn lock_file(data: &Path, name: &str) -> anyhow::Result<File> {
     let path = data.join(name);
-    OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).with_context(|| format!("opening {}", path.display()))
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("opening {}", path.display()))
 }
 
 async fn try_connect(options: PgConnectOptions) -> Option<PgConnection> {
@@ -310,12 +361,18 @@ async fn try_connect(options: PgConnectOptions) -> Option<PgConnection> {
 
 /// Runs a program of PostgreSQL to its end.
 async fn run(command: &mut tokio::process::Command) -> anyhow::Result<()> {
-    let output = command.output().await.with_context(|| format!("running {:?}", command.as_std().get_program()))?;
+    let output =
+        command.output().await.with_context(|| format!("running {}", command.as_std().get_program().display()))?;
     if output.status.success() {
         return Ok(());
     }
     let said = [output.stdout, output.stderr].concat();
-    bail!("{:?} ended with {}: {}", command.as_std().get_program(), output.status, String::from_utf8_lossy(&said).trim())
+    bail!(
+        "{} ended with {}: {}",
+        command.as_std().get_program().display(),
+        output.status,
+        String::from_utf8_lossy(&said).trim()
+    )
 }
 
 /// The last lines of the server's log.

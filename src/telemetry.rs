@@ -13,7 +13,8 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberI
 /// When the filter is not understood, or logging was started before.
 pub fn start(form: LogForm, filter: &str) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter).with_context(|| format!("log filter `{filter}`"))?;
-    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).log_internal_errors(false);
+    let lines =
+        fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).log_internal_errors(false);
     let registry = tracing_subscriber::registry().with(filter);
     match form {
         LogForm::Json => registry.with(lines.json().flatten_event(true)).try_init(),

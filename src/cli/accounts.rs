@@ -85,7 +85,9 @@ impl User {
                         (None, true) => "has to set a password",
                         (None, false) => "active",
                     };
-                    let seen = account.last_sign_in.map_or("never signed in".to_owned(), |at| format!("last signed in {}", at.to_rfc3339()));
+                    let seen = account
+                        .last_sign_in
+                        .map_or("never signed in".to_owned(), |at| format!("last signed in {}", at.to_rfc3339()));
                     say(format_args!("{}\t{}\t{state}\t{seen}", account.name, account.role.as_str()))?;
                 }
                 Ok(())
@@ -94,15 +96,30 @@ impl User {
                 let now = console.clock.now();
                 let mut change = console.db.begin().await?;
                 ensure!(accounts::disable(&mut change, &name, now).await?, "there is no account `{name}`");
-                audit::append(&mut change, &console.actor, Deed { action: "account.disable", object: &name, ..Deed::default() }, now).await?;
+                audit::append(
+                    &mut change,
+                    &console.actor,
+                    Deed { action: "account.disable", object: &name, ..Deed::default() },
+                    now,
+                )
+                .await?;
                 Ok(change.commit().await?)
             }
             Self::ResetPassword { name } => {
                 let password = password().await?;
                 let now = console.clock.now();
                 let mut change = console.db.begin().await?;
-                ensure!(accounts::set_password(&mut change, &name, &password, now).await?, "there is no account `{name}`");
-                audit::append(&mut change, &console.actor, Deed { action: "account.password", object: &name, ..Deed::default() }, now).await?;
+                ensure!(
+                    accounts::set_password(&mut change, &name, &password, now).await?,
+                    "there is no account `{name}`"
+                );
+                audit::append(
+                    &mut change,
+                    &console.actor,
+                    Deed { action: "account.password", object: &name, ..Deed::default() },
+                    now,
+                )
+                .await?;
                 Ok(change.commit().await?)
             }
         }
@@ -114,7 +131,8 @@ async fn create(console: &mut Console, name: &str, role: Role, password: &Passwo
     let mut change = console.db.begin().await?;
     let made = accounts::create(&mut change, name, role, password, "console", now).await?;
     ensure!(made.is_some(), "there is an account `{name}` already");
-    let deed = Deed { action: "account.create", object: name, before: None, after: Some(json!({"role": role.as_str()})) };
+    let deed =
+        Deed { action: "account.create", object: name, before: None, after: Some(json!({"role": role.as_str()})) };
     audit::append(&mut change, &console.actor, deed, now).await?;
     Ok(change.commit().await?)
 }
@@ -124,13 +142,30 @@ impl Token {
         let now = console.clock.now();
         match self {
             Self::Create { name, scope, host, expires } => {
-                ensure!(expires > TimeDelta::zero() && expires <= TimeDelta::days(365), "a token lives at most 365 days");
-                let new = tokens::New { name: &name, scopes: &scope, owner: &format!("console:{name}"), host: host.as_deref(), expires_at: now + expires };
+                ensure!(
+                    expires > TimeDelta::zero() && expires <= TimeDelta::days(365),
+                    "a token lives at most 365 days"
+                );
+                let new = tokens::New {
+                    name: &name,
+                    scopes: &scope,
+                    owner: &format!("console:{name}"),
+                    host: host.as_deref(),
+                    expires_at: now + expires,
+                };
                 let mut change = console.db.begin().await?;
-                let Some(text) = tokens::create(&mut change, &new, now).await? else { bail!("there is a token `{name}` already") };
+                let Some(text) = tokens::create(&mut change, &new, now).await? else {
+                    bail!("there is a token `{name}` already")
+                };
                 let scopes: Vec<_> = scope.iter().map(|scope| scope.as_str()).collect();
                 let after = json!({"scopes": scopes, "host": host, "expires_at": new.expires_at});
-                audit::append(&mut change, &console.actor, Deed { action: "token.create", object: &name, before: None, after: Some(after) }, now).await?;
+                audit::append(
+                    &mut change,
+                    &console.actor,
+                    Deed { action: "token.create", object: &name, before: None, after: Some(after) },
+                    now,
+                )
+                .await?;
                 change.commit().await?;
                 say(text)
             }
@@ -139,17 +174,34 @@ impl Token {
                     let state = if token.revoked_at.is_some() {
                         "revoked".to_owned()
                     } else {
-                        format!("{} {}", if token.expires_at <= now { "expired" } else { "until" }, token.expires_at.to_rfc3339())
+                        format!(
+                            "{} {}",
+                            if token.expires_at <= now { "expired" } else { "until" },
+                            token.expires_at.to_rfc3339()
+                        )
                     };
-                    let used = token.last_used.map_or("never used".to_owned(), |at| format!("last used {}", at.to_rfc3339()));
-                    say(format_args!("{}\t{}..\t{}\t{}\t{state}\t{used}", token.name, token.prefix, token.scopes.join(","), token.owner))?;
+                    let used =
+                        token.last_used.map_or("never used".to_owned(), |at| format!("last used {}", at.to_rfc3339()));
+                    say(format_args!(
+                        "{}\t{}..\t{}\t{}\t{state}\t{used}",
+                        token.name,
+                        token.prefix,
+                        token.scopes.join(","),
+                        token.owner
+                    ))?;
                 }
                 Ok(())
             }
             Self::Revoke { name } => {
                 let mut change = console.db.begin().await?;
                 ensure!(tokens::revoke(&mut change, &name, now).await?, "there is no token `{name}` that still counts");
-                audit::append(&mut change, &console.actor, Deed { action: "token.revoke", object: &name, ..Deed::default() }, now).await?;
+                audit::append(
+                    &mut change,
+                    &console.actor,
+                    Deed { action: "token.revoke", object: &name, ..Deed::default() },
+                    now,
+                )
+                .await?;
                 Ok(change.commit().await?)
             }
         }
@@ -170,6 +222,11 @@ async fn password() -> anyhow::Result<Password> {
     })
     .await??;
     let length = text.chars().count();
-    ensure!(PASSWORD_LENGTH.contains(&length), "a password has {} to {} characters, this one has {length}", PASSWORD_LENGTH.start(), PASSWORD_LENGTH.end());
+    ensure!(
+        PASSWORD_LENGTH.contains(&length),
+        "a password has {} to {} characters, this one has {length}",
+        PASSWORD_LENGTH.start(),
+        PASSWORD_LENGTH.end()
+    );
     Ok(Password { hash: accounts::hash(text).await?, one_time: false })
 }

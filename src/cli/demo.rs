@@ -47,7 +47,7 @@ async fn show(app: &Arc<App>) -> anyhow::Result<()> {
     let admin_token = token(app, &admin, Scope::Admin, now).await?;
 
     let pages = format!("http://{}", app.settings.listen);
-    let client = Client::builder().timeout(Duration::from_secs(60)).no_proxy().build()?;
+    let client = Client::builder().timeout(Duration::from_mins(1)).no_proxy().build()?;
     configure(&client, &pages, &admin_token, now).await.context("configuring the demo's fleet")?;
     let posted = crate::demo::post(&format!("http://{}", app.settings.ingest_listen), &ingest_token, now, SEED).await?;
     info!("waiting until {} events have been evaluated", posted.total());
@@ -63,13 +63,17 @@ async fn show(app: &Arc<App>) -> anyhow::Result<()> {
         say(format_args!("  {:9} {:13} {:12} {}", item.severity, item.verdict, item.host.name, item.title))?;
     }
     say(format_args!("\n  {pages}\n  user      {USER}\n  password  {password}\n"))?;
-    ensure!(!found.is_empty(), "nothing was found in a day with four attacks: the line from events to detections is broken");
+    ensure!(
+        !found.is_empty(),
+        "nothing was found in a day with four attacks: the line from events to detections is broken"
+    );
     Ok(())
 }
 
 /// Makes the demo's account, or gives it a new password; it works at once.
 async fn account(app: &App, now: DateTime<Utc>) -> anyhow::Result<String> {
-    let text = format!("demo-{}", (0..4).map(|_| format!("{:04x}", rand::random::<u16>())).collect::<Vec<_>>().join("-"));
+    let text =
+        format!("demo-{}", (0..4).map(|_| format!("{:04x}", rand::random::<u16>())).collect::<Vec<_>>().join("-"));
     let password = Password { hash: accounts::hash(text.clone()).await?, one_time: false };
     let mut db = app.db.web.acquire().await?;
     let mut change = db.begin().await?;
@@ -87,10 +91,22 @@ async fn account(app: &App, now: DateTime<Utc>) -> anyhow::Result<String> {
 async fn token(app: &App, name: &str, scope: Scope, now: DateTime<Utc>) -> anyhow::Result<String> {
     let mut db = app.db.web.acquire().await?;
     let mut change = db.begin().await?;
-    let new = tokens::New { name, scopes: &[scope], owner: &format!("console:{name}"), host: None, expires_at: now + TimeDelta::hours(12) };
+    let new = tokens::New {
+        name,
+        scopes: &[scope],
+        owner: &format!("console:{name}"),
+        host: None,
+        expires_at: now + TimeDelta::hours(12),
+    };
     let text = tokens::create(&mut change, &new, now).await?.context("the name of a demo token is taken")?;
     let after = json!({"scopes": [scope.as_str()]});
-    audit::append(&mut change, &Actor::new("console", app.audit_key.clone()), Deed { action: "token.create", object: name, before: None, after: Some(after) }, now).await?;
+    audit::append(
+        &mut change,
+        &Actor::new("console", app.audit_key.clone()),
+        Deed { action: "token.create", object: name, before: None, after: Some(after) },
+        now,
+    )
+    .await?;
     change.commit().await?;
     Ok(text)
 }
@@ -100,7 +116,11 @@ async fn configure(client: &Client, pages: &str, token: &str, now: DateTime<Utc>
         let reply = client.post(format!("{pages}{path}")).bearer_auth(token).json(&body).send().await?;
         let status = reply.status();
         // 409: there already, from an earlier demo on the same database
-        ensure!(status.is_success() || status == StatusCode::CONFLICT, "{path} answered {status}: {}", reply.text().await.unwrap_or_default());
+        ensure!(
+            status.is_success() || status == StatusCode::CONFLICT,
+            "{path} answered {status}: {}",
+            reply.text().await.unwrap_or_default()
+        );
     }
     Ok(())
 }
@@ -136,6 +156,11 @@ struct Items {
 }
 
 async fn detections(client: &Client, pages: &str, token: &str) -> anyhow::Result<Vec<Found>> {
-    let reply = client.get(format!("{pages}/api/v1/detections?limit=100")).bearer_auth(token).send().await?.error_for_status()?;
+    let reply = client
+        .get(format!("{pages}/api/v1/detections?limit=100"))
+        .bearer_auth(token)
+        .send()
+        .await?
+        .error_for_status()?;
     Ok(reply.json::<Items>().await.context("reading the detections")?.items)
 }

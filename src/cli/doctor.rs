@@ -63,7 +63,10 @@ pub(super) async fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
 fn listeners(settings: &Settings, report: &mut Report) {
     let https = settings.public_url.as_deref().is_some_and(|url| url.starts_with("https://"));
     if config::beyond_loopback(settings.listen) && !https {
-        report.add(Mark::Warn, format!("pages are served on {} without https: passwords and cookies travel in the clear", settings.listen));
+        report.add(
+            Mark::Warn,
+            format!("pages are served on {} without https: passwords and cookies travel in the clear", settings.listen),
+        );
     } else {
         report.add(Mark::Good, format!("pages on {}", settings.listen));
     }
@@ -73,16 +76,23 @@ fn listeners(settings: &Settings, report: &mut Report) {
 
 fn key_file(path: &Path, report: &mut Report) {
     match std::fs::metadata(path) {
-        Ok(meta) if meta.permissions().mode() & 0o077 == 0 => report.add(Mark::Good, format!("the audit key is {}", path.display())),
+        Ok(meta) if meta.permissions().mode().trailing_zeros() >= 6 => {
+            report.add(Mark::Good, format!("the audit key is {}", path.display()));
+        }
         Ok(_) => report.add(Mark::Fail, format!("others can read the audit key: chmod 600 {}", path.display())),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => report.add(Mark::Warn, format!("there is no audit key yet at {}", path.display())),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            report.add(Mark::Warn, format!("there is no audit key yet at {}", path.display()));
+        }
         Err(e) => report.add(Mark::Fail, format!("the audit key {} cannot be read: {e}", path.display())),
     }
 }
 
 async fn ask(settings: &Settings, database: &Database, report: &mut Report) -> anyhow::Result<()> {
     if let Some(cluster) = &database.embedded {
-        report.add(Mark::Good, format!("private database in {}, run by {}", cluster.folder().display(), cluster.binaries().display()));
+        report.add(
+            Mark::Good,
+            format!("private database in {}, run by {}", cluster.folder().display(), cluster.binaries().display()),
+        );
         space(cluster.folder(), report)?;
     } else if settings.migrate_url.is_none() {
         report.add(Mark::Warn, "one database account for everything: COALFACE_MIGRATE_URL lets DATABASE_URL do without rights on the schema");
@@ -94,7 +104,8 @@ async fn ask(settings: &Settings, database: &Database, report: &mut Report) -> a
     let refuse = if settings.unsafe_database { Mark::Warn } else { Mark::Fail };
     findings.refuse.into_iter().for_each(|text| report.add(refuse, format!("database: {text}")));
     findings.warn.into_iter().for_each(|text| report.add(Mark::Warn, format!("database: {text}")));
-    let migrated: bool = sqlx::query_scalar!(r#"select to_regclass('mark') is not null as "there!""#).fetch_one(&mut db).await?;
+    let migrated: bool =
+        sqlx::query_scalar!(r#"select to_regclass('mark') is not null as "there!""#).fetch_one(&mut db).await?;
     if migrated {
         let waiting = sqlx::query_scalar!(r#"select count(*) as "waiting!" from mark"#).fetch_one(&mut db).await?;
         report.add(Mark::Good, format!("{waiting} marks wait to be evaluated"));
@@ -107,7 +118,8 @@ async fn ask(settings: &Settings, database: &Database, report: &mut Report) -> a
 
 fn space(folder: &Path, report: &mut Report) -> anyhow::Result<()> {
     let volume = rustix::fs::statvfs(folder)?;
-    let (free, size) = (volume.f_bavail.saturating_mul(volume.f_frsize), volume.f_blocks.saturating_mul(volume.f_frsize).max(1));
+    let (free, size) =
+        (volume.f_bavail.saturating_mul(volume.f_frsize), volume.f_blocks.saturating_mul(volume.f_frsize).max(1));
     let below = |(percent, bytes): (u64, u64)| free < bytes || free.saturating_mul(100) / size < percent;
     let mark = if below(SPACE_FAIL) {
         Mark::Fail

@@ -32,10 +32,16 @@ impl Binaries {
             }
             return Ok(Self { dir: dir.to_owned() });
         }
-        let found: Vec<(PathBuf, u32)> = candidates().into_iter().filter_map(|dir| version(&dir).ok().map(|v| (dir, v))).filter(|(_, v)| *v >= OLDEST).collect();
+        let found: Vec<(PathBuf, u32)> = candidates()
+            .into_iter()
+            .filter_map(|dir| version(&dir).ok().map(|v| (dir, v)))
+            .filter(|(_, v)| *v >= OLDEST)
+            .collect();
         match (found.iter().find(|(_, version)| made_by.is_none_or(|made| made == *version)), made_by) {
             (Some((dir, _)), _) => Ok(Self { dir: dir.clone() }),
-            (None, Some(made)) if !found.is_empty() => bail!("the database was made by PostgreSQL {made}, which is not installed: sudo apt-get install postgresql-{made}"),
+            (None, Some(made)) if !found.is_empty() => bail!(
+                "the database was made by PostgreSQL {made}, which is not installed: sudo apt-get install postgresql-{made}"
+            ),
             (None, _) => bail!(INSTALL),
         }
     }
@@ -43,11 +49,15 @@ impl Binaries {
 
 /// Links are followed, since a server finds its libraries beside the real file.
 fn candidates() -> Vec<PathBuf> {
-    let on_path = config::search_path().into_iter().filter_map(|dir| dir.join("postgres").canonicalize().ok()?.parent().map(Path::to_owned));
+    let on_path = config::search_path()
+        .into_iter()
+        .filter_map(|dir| dir.join("postgres").canonicalize().ok()?.parent().map(Path::to_owned));
     let mut packaged: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
-        .filter_map(|entry| entry.ok().and_then(|e| Some((e.file_name().to_str()?.parse().ok()?, e.path().join("bin")))))
+        .filter_map(|entry| {
+            entry.ok().and_then(|e| Some((e.file_name().to_str()?.parse().ok()?, e.path().join("bin"))))
+        })
         .collect();
     packaged.sort_unstable_by_key(|(version, _)| std::cmp::Reverse(*version));
     on_path.chain(packaged.into_iter().map(|(_, dir)| dir)).collect()

@@ -59,7 +59,11 @@ impl Home {
         } else {
             None
         };
-        DirBuilder::new().recursive(true).mode(if root { 0o711 } else { 0o700 }).create(data).with_context(|| format!("making the data folder {}", data.display()))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(if root { 0o711 } else { 0o700 })
+            .create(data)
+            .with_context(|| format!("making the data folder {}", data.display()))?;
         let entry = data.join("postgres");
         if entry.symlink_metadata().is_err() {
             match &runner {
@@ -135,7 +139,10 @@ impl Home {
                 self.write("pg_hba.conf", "local all,replication all peer map=coalface\n")?;
                 let users = [Some(&user), self.runner.as_ref()];
                 let roles = ["postgres", "coalface_owner", "coalface", "coalface_hunt"];
-                let lines = users.into_iter().flatten().flat_map(|user| roles.map(|role| format!("coalface {} {role}\n", user.name)));
+                let lines = users
+                    .into_iter()
+                    .flatten()
+                    .flat_map(|user| roles.map(|role| format!("coalface {} {role}\n", user.name)));
                 self.write("pg_ident.conf", &lines.collect::<String>())
             }
             None => self.write("pg_hba.conf", "local all,replication all trust\n"),
@@ -181,7 +188,11 @@ impl Home {
         let found = self.socket.symlink_metadata()?;
         let me = rustix::process::geteuid().as_raw();
         let owner = self.runner.as_ref().map_or(me, |user| user.uid);
-        ensure!(found.is_dir() && (found.uid() == me || found.uid() == owner), "{} belongs to somebody else: remove it", self.socket.display());
+        ensure!(
+            found.is_dir() && (found.uid() == me || found.uid() == owner),
+            "{} belongs to somebody else: remove it",
+            self.socket.display()
+        );
         secure(&self.socket, self.runner.as_ref())
     }
 }
@@ -195,7 +206,8 @@ fn secure(dir: &Path, runner: Option<&User>) -> anyhow::Result<()> {
         give(dir, user)?;
     }
     if meta.mode() & 0o777 != 0o700 {
-        std::fs::set_permissions(dir, Permissions::from_mode(0o700)).with_context(|| format!("closing {} to others", dir.display()))?;
+        std::fs::set_permissions(dir, Permissions::from_mode(0o700))
+            .with_context(|| format!("closing {} to others", dir.display()))?;
     }
     Ok(())
 }
@@ -206,7 +218,8 @@ fn give(path: &Path, user: &User) -> anyhow::Result<()> {
             give(&entry?.path(), user)?;
         }
     }
-    std::os::unix::fs::lchown(path, Some(user.uid), Some(user.gid)).with_context(|| format!("giving {} to {}", path.display(), user.name))
+    std::os::unix::fs::lchown(path, Some(user.uid), Some(user.gid))
+        .with_context(|| format!("giving {} to {}", path.display(), user.name))
 }
 
 /// Whether a user may pass every folder on the way.
@@ -233,8 +246,8 @@ fn socket_folder(dir: &Path) -> PathBuf {
         return inside;
     }
     let digest = Sha256::digest(dir.as_os_str().as_encoded_bytes());
-    let tag: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    PathBuf::from(format!("/tmp/coalface-{tag}"))
+    let tag = digest.iter().take(8).fold(0u64, |tag, byte| tag << 8 | u64::from(*byte));
+    PathBuf::from(format!("/tmp/coalface-{tag:016x}"))
 }
 
 /// Whether a line of `/proc/PID/stat` is of a server that is not a zombie.
@@ -255,7 +268,9 @@ fn settings(socket: &Path, memory: u64, durability: Durability) -> String {
     let cache_mb = (memory / 2 / (1 << 20)).clamp(512, 65_536);
     let durability = match durability {
         Durability::Full => "fsync = on\nfull_page_writes = on\nsynchronous_commit = on\nmax_connections = 64",
-        Durability::UnsafeFast => "fsync = off\nfull_page_writes = off\nsynchronous_commit = off\nmax_connections = 300",
+        Durability::UnsafeFast => {
+            "fsync = off\nfull_page_writes = off\nsynchronous_commit = off\nmax_connections = 300"
+        }
     };
     format!(
         "# Written by Coalface at every start; changes here do not stay.

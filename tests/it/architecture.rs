@@ -23,11 +23,19 @@ const HOUSE: &[Folder] = &[
     Folder { path: "analytics/", ours: &["analytics", "model", "time"], never: &["sqlx", "axum", "tokio"] },
     Folder { path: "store/", ours: &["store", "model", "time"], never: &["axum"] },
     Folder { path: "intake/", ours: &["intake", "model", "time", "sources", "rules", "store"], never: &["axum"] },
-    Folder { path: "worker/", ours: &["worker", "app", "model", "time", "analytics", "store", "intake"], never: &["axum"] },
+    Folder {
+        path: "worker/",
+        ours: &["worker", "app", "model", "time", "analytics", "store", "intake"],
+        never: &["axum"],
+    },
     // of the store only `tokens`: forwarders prove themselves in more ways than programs of the API
     Folder { path: "http/ingest/", ours: &["http", "app", "model", "time", "intake", "store"], never: &[] },
     // `intake::unpack` reads what intake has packed: raw events are shown as they came
-    Folder { path: "http/", ours: &["http", "app", "config", "model", "time", "analytics", "store", "rules", "intake"], never: &[] },
+    Folder {
+        path: "http/",
+        ours: &["http", "app", "config", "model", "time", "analytics", "store", "rules", "intake"],
+        never: &[],
+    },
     Folder { path: "embedded/", ours: &["config"], never: &["axum"] },
 ];
 
@@ -88,7 +96,8 @@ fn ours(code: &str) -> BTreeSet<String> {
 }
 
 fn uses_crate(code: &str, name: &str) -> bool {
-    code.match_indices(&format!("{name}::")).any(|(at, _)| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':'))
+    code.match_indices(&format!("{name}::"))
+        .any(|(at, _)| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':'))
 }
 
 #[test]
@@ -102,7 +111,10 @@ fn nobody_uses_what_the_house_does_not_allow() {
         let path = file.strip_prefix(&root).unwrap().display().to_string();
         let code = code(&fs::read_to_string(&file).unwrap());
         if let Some(folder) = HOUSE.iter().find(|folder| path.starts_with(folder.path)) {
-            for name in ours(&code).iter().filter(|name| !folder.ours.contains(&name.as_str()) && root.join(name).exists() | root.join(format!("{name}.rs")).exists()) {
+            for name in ours(&code).iter().filter(|name| {
+                !folder.ours.contains(&name.as_str())
+                    && root.join(name).exists() | root.join(format!("{name}.rs")).exists()
+            }) {
                 broken.push(format!("{path} uses {name}: {} may use {}", folder.path, folder.ours.join(", ")));
             }
             for name in folder.never.iter().filter(|name| uses_crate(&code, name)) {

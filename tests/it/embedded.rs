@@ -40,8 +40,15 @@ async fn a_cluster_survives_a_crash_a_stale_pid_file_and_a_path_too_long_for_a_s
     let cluster = open(&data, Claim::Serve).await;
     assert!(answers(&cluster).await);
     let mut db = cluster.connect_options(Login::Superuser).connect().await.unwrap();
-    for (setting, expected) in [("data_checksums", "on"), ("fsync", "on"), ("synchronous_commit", "on"), ("listen_addresses", ""), ("server_encoding", "UTF8")] {
-        let value: String = sqlx::query_scalar("select current_setting($1)").bind(setting).fetch_one(&mut db).await.unwrap();
+    for (setting, expected) in [
+        ("data_checksums", "on"),
+        ("fsync", "on"),
+        ("synchronous_commit", "on"),
+        ("listen_addresses", ""),
+        ("server_encoding", "UTF8"),
+    ] {
+        let value: String =
+            sqlx::query_scalar("select current_setting($1)").bind(setting).fetch_one(&mut db).await.unwrap();
         assert_eq!(value, expected, "{setting}");
     }
     db.close().await.unwrap();
@@ -57,7 +64,9 @@ async fn a_cluster_survives_a_crash_a_stale_pid_file_and_a_path_too_long_for_a_s
         }
         stop.cancel();
     };
-    tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(cluster.supervise(stop.clone()), restarted) }).await.unwrap();
+    tokio::time::timeout(Duration::from_mins(1), async { tokio::join!(cluster.supervise(stop.clone()), restarted) })
+        .await
+        .unwrap();
     let pid = pid_file(&cluster);
     let before = std::fs::read_to_string(&pid).unwrap();
     cluster.close().await.unwrap();
@@ -73,6 +82,7 @@ async fn a_cluster_survives_a_crash_a_stale_pid_file_and_a_path_too_long_for_a_s
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "there is no App here")]
 async fn visitors_share_a_cluster_and_the_last_one_out_is_its_owner() {
     let data = folder();
     let owner = open(data.path(), Claim::Visit).await;

@@ -28,7 +28,7 @@ const WRITERS: usize = 8;
 /// Events of a request.
 const BATCH: u64 = 25;
 /// Deadline for things that must happen; never a measure of speed.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The program, its data folder and its ports.
 struct Server {
@@ -50,14 +50,24 @@ impl Server {
 
     fn command(&self) -> Command {
         let mut command = Command::new(PROGRAM);
-        command.current_dir(self.data.path()).env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("COALFACE_DATA", self.data.path());
+        command
+            .current_dir(self.data.path())
+            .env_clear()
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .env("COALFACE_DATA", self.data.path());
         command
     }
 
     async fn start(&mut self) {
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
         let mut command = self.command();
-        command.args(["serve", "--listen", &format!("127.0.0.1:{}", self.web), "--ingest-listen", &format!("127.0.0.1:{}", self.ingest)]);
+        command.args([
+            "serve",
+            "--listen",
+            &format!("127.0.0.1:{}", self.web),
+            "--ingest-listen",
+            &format!("127.0.0.1:{}", self.ingest),
+        ]);
         let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         self.child = Some(child);
         self.ready().await;
@@ -66,7 +76,12 @@ impl Server {
     async fn ready(&self) {
         let client = Client::builder().no_proxy().timeout(Duration::from_secs(5)).build().unwrap();
         let deadline = Instant::now() + PATIENCE;
-        while !client.get(format!("http://127.0.0.1:{}/readyz", self.web)).send().await.is_ok_and(|reply| reply.status() == StatusCode::OK) {
+        while !client
+            .get(format!("http://127.0.0.1:{}/readyz", self.web))
+            .send()
+            .await
+            .is_ok_and(|reply| reply.status() == StatusCode::OK)
+        {
             assert!(Instant::now() < deadline, "not ready again:\n{}", std::fs::read_to_string(self.log()).unwrap());
             sleep(Duration::from_millis(50)).await;
         }
@@ -82,7 +97,13 @@ impl Server {
 
     /// SIGKILL to the database server and all its children, as the kernel would when memory runs out.
     async fn kill_database(&self) {
-        let pid: i32 = std::fs::read_to_string(self.cluster().join("postmaster.pid")).unwrap().lines().next().unwrap().parse().unwrap();
+        let pid: i32 = std::fs::read_to_string(self.cluster().join("postmaster.pid"))
+            .unwrap()
+            .lines()
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap();
         for victim in children_of(pid).into_iter().chain([pid]) {
             let victim = rustix::process::Pid::from_raw(victim).unwrap();
             // it may be gone by now
@@ -107,11 +128,16 @@ impl Server {
     }
 
     fn database(&self) -> PgConnectOptions {
-        PgConnectOptions::new_without_pgpass().socket(self.cluster().parent().unwrap().join("socket")).port(5432).username("coalface").database("coalface")
+        PgConnectOptions::new_without_pgpass()
+            .socket(self.cluster().parent().unwrap().join("socket"))
+            .port(5432)
+            .username("coalface")
+            .database("coalface")
     }
 }
 
 impl Drop for Server {
+    #[expect(clippy::print_stderr, reason = "what the program said is the best hint")]
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
             let pid = rustix::process::Pid::from_child(&child);
@@ -132,7 +158,7 @@ fn free_port() -> u16 {
 
 fn children_of(parent: i32) -> Vec<i32> {
     let stat = |path: &Path| std::fs::read_to_string(path.join("stat")).ok();
-    let entries = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok());
+    let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     entries
         .filter_map(|entry| {
             let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
@@ -170,7 +196,13 @@ async fn write(url: String, token: String, next: Arc<AtomicU64>, stop: Arc<Atomi
         let body = numbers.iter().map(|number| event(*number).to_string()).collect::<Vec<_>>().join("\n");
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let reply = client.post(&url).bearer_auth(&token).header("content-type", "application/x-ndjson").body(body.clone()).send().await;
+            let reply = client
+                .post(&url)
+                .bearer_auth(&token)
+                .header("content-type", "application/x-ndjson")
+                .body(body.clone())
+                .send()
+                .await;
             // a broken connection, also in the middle of the reply, is no acknowledgement
             match reply {
                 Ok(reply) if reply.status() == StatusCode::OK => {
@@ -194,12 +226,15 @@ async fn write(url: String, token: String, next: Arc<AtomicU64>, stop: Arc<Atomi
 }
 
 /// Writers at work while `strike` does harm; then every obligation is looked for.
+#[expect(clippy::disallowed_methods, reason = "there is no App here")]
 async fn under_fire(strike: impl AsyncFn(&mut Server)) {
     let mut server = Server::new().await;
     let token = server.run(&["token", "create", "--name", "forwarder", "--scope", "ingest"]);
     let (next, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let url = format!("http://127.0.0.1:{}/api/v1/events", server.ingest);
-    let writers: Vec<_> = (0..WRITERS).map(|_| tokio::task::spawn(write(url.clone(), token.clone(), next.clone(), stop.clone()))).collect();
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|_| tokio::task::spawn(write(url.clone(), token.clone(), next.clone(), stop.clone())))
+        .collect();
     for _ in 0..KILLS {
         sleep(Duration::from_millis(rand::random_range(200..1_500))).await;
         strike(&mut server).await;
@@ -215,7 +250,8 @@ async fn under_fire(strike: impl AsyncFn(&mut Server)) {
     assert!(obligations.len() > KILLS * BATCH as usize, "too little traffic to prove anything: {}", obligations.len());
 
     let mut db = server.database().connect().await.unwrap();
-    let stored: Vec<String> = sqlx::query_scalar("select command_line from process_start").fetch_all(&mut db).await.unwrap();
+    let stored: Vec<String> =
+        sqlx::query_scalar("select command_line from process_start").fetch_all(&mut db).await.unwrap();
     let numbers: Vec<u64> = stored.iter().map(|line| line.rsplit_once('-').unwrap().1.parse().unwrap()).collect();
     let distinct: BTreeSet<u64> = numbers.iter().copied().collect();
     assert_eq!(obligations.difference(&distinct).collect::<Vec<_>>(), Vec::<&u64>::new(), "acknowledged, but lost");
@@ -240,7 +276,8 @@ async fn killing_the_database_loses_and_doubles_nothing() {
 #[tokio::test]
 async fn a_second_server_on_the_same_folder_is_refused_and_commands_attach() {
     let server = Server::new().await;
-    let output = server.command().args(["serve", "--listen", "127.0.0.1:0", "--ingest-listen", "127.0.0.1:0"]).output().unwrap();
+    let output =
+        server.command().args(["serve", "--listen", "127.0.0.1:0", "--ingest-listen", "127.0.0.1:0"]).output().unwrap();
     assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("another `coalface serve`"), "{said}");

@@ -116,7 +116,13 @@ impl TestApp {
         let rules = Ruleset::load(settings.rules.as_deref()).unwrap();
         let key: Arc<[u8]> = Arc::from(b"a key for tests, thirty-two bytes".as_slice());
         let app = App::assemble(Arc::new(settings), db.pools.clone(), Arc::new(Fixed(now)), rules, key);
-        Self { browser: http::browser(app.clone()), ingest: http::ingest::router(app.clone()), app, known: tokio::sync::Mutex::default(), db }
+        Self {
+            browser: http::browser(app.clone()),
+            ingest: http::ingest::router(app.clone()),
+            app,
+            known: tokio::sync::Mutex::default(),
+            db,
+        }
     }
 
     /// The same database seen by a program started later.
@@ -150,7 +156,10 @@ impl TestApp {
         let csrf = self.known(who.clone()).await.map(|known| known.csrf.clone()).unwrap_or_default();
         let fields = fields.iter().copied().chain([("csrf", csrf.as_str())]);
         let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-        let request = self.request(who, Method::POST, path).await.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let request = self
+            .request(who, Method::POST, path)
+            .await
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
         self.browser(request.body(Body::from(body)).unwrap()).await
     }
 
@@ -162,11 +171,19 @@ impl TestApp {
 
     /// The beginning of a request that carries who asks.
     pub(crate) async fn request(&self, who: Who, method: Method, path: &str) -> request::Builder {
-        let request = Request::builder().method(method).uri(path).header(header::HOST, "coalface.example").header("sec-fetch-site", "same-origin");
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "coalface.example")
+            .header("sec-fetch-site", "same-origin");
         match self.known(who.clone()).await {
             None => request,
-            Some(known) if matches!(who, Who::Program(_) | Who::OtherProgram(_)) => request.header(header::AUTHORIZATION, format!("Bearer {}", known.secret)),
-            Some(known) => request.header(header::COOKIE, format!("{}={}", http::auth::session_cookie(&self.app), known.secret)),
+            Some(known) if matches!(who, Who::Program(_) | Who::OtherProgram(_)) => {
+                request.header(header::AUTHORIZATION, format!("Bearer {}", known.secret))
+            }
+            Some(known) => {
+                request.header(header::COOKIE, format!("{}={}", http::auth::session_cookie(&self.app), known.secret))
+            }
         }
     }
 
@@ -186,7 +203,11 @@ impl TestApp {
         let (secret, csrf) = match &who {
             Who::Anonymous => return None,
             Who::Person(role) | Who::Other(role) => {
-                let name = if matches!(who, Who::Other(_)) { format!("other-{}", role.as_str()) } else { role.as_str().to_owned() };
+                let name = if matches!(who, Who::Other(_)) {
+                    format!("other-{}", role.as_str())
+                } else {
+                    role.as_str().to_owned()
+                };
                 // nobody signs in with it
                 let password = Password { hash: "none".into(), one_time: false };
                 let account = accounts::create(&mut db, &name, *role, &password, "system", now).await.unwrap().unwrap();
@@ -197,7 +218,13 @@ impl TestApp {
             Who::Program(scope) | Who::OtherProgram(scope) => {
                 let other = if matches!(who, Who::OtherProgram(_)) { "other-" } else { "" };
                 let (name, expires_at) = (format!("{other}program-{}", scope.as_str()), now + TimeDelta::days(90));
-                let new = tokens::New { name: &name, scopes: &[*scope], owner: &format!("console:{name}"), host: None, expires_at };
+                let new = tokens::New {
+                    name: &name,
+                    scopes: &[*scope],
+                    owner: &format!("console:{name}"),
+                    host: None,
+                    expires_at,
+                };
                 (tokens::create(&mut db, &new, now).await.unwrap().unwrap(), String::new())
             }
         };
@@ -215,7 +242,9 @@ impl TestApp {
     pub(crate) async fn send(&self, events: &[Value]) -> Value {
         let body = events.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
         let token = self.token(Scope::Ingest).await;
-        let request = Request::post("/api/v1/events").header(header::AUTHORIZATION, format!("Bearer {token}")).header(header::CONTENT_TYPE, "application/x-ndjson");
+        let request = Request::post("/api/v1/events")
+            .header(header::AUTHORIZATION, format!("Bearer {token}"))
+            .header(header::CONTENT_TYPE, "application/x-ndjson");
         self.ingest(request.body(Body::from(body)).unwrap()).await.expect(StatusCode::OK).json()
     }
 

@@ -35,6 +35,7 @@ fn cluster() -> &'static Embedded {
 }
 
 /// A shell that outlives us and stops the server once no test process holds a lock on the folder.
+#[expect(clippy::zombie_processes, reason = "it outlives us on purpose")]
 fn end_when_unused(data: &Path, cluster: &Embedded) {
     let script = r#"cd / && exec 9>"$1/reaper.lock" && flock -n 9 || exit 0
         while sleep 20; do
@@ -65,7 +66,10 @@ impl Db {
         let template = template().await;
         let name = format!("t_{:016x}", rand::random::<u64>());
         let mut admin = admin().await;
-        sqlx::raw_sql(AssertSqlSafe(format!("create database {name} template {template} owner coalface_owner"))).execute(&mut admin).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(format!("create database {name} template {template} owner coalface_owner")))
+            .execute(&mut admin)
+            .await
+            .unwrap();
         admin.close().await.unwrap();
         Self { pools: database::pools(&options(Login::App, &name)), name }
     }
@@ -88,7 +92,10 @@ impl Drop for Db {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let mut admin = admin().await;
-                sqlx::raw_sql(AssertSqlSafe(format!("drop database {name} with (force)"))).execute(&mut admin).await.unwrap();
+                sqlx::raw_sql(AssertSqlSafe(format!("drop database {name} with (force)")))
+                    .execute(&mut admin)
+                    .await
+                    .unwrap();
             });
         })
         .join()
@@ -110,16 +117,27 @@ async fn template() -> String {
     for migration in sqlx::migrate!("./migrations").iter() {
         hash.update(&*migration.checksum);
     }
-    let name = format!("template_{}", hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>());
+    let name =
+        format!("template_{:016x}", hash.finalize().iter().take(8).fold(0u64, |id, byte| id << 8 | u64::from(*byte)));
     let mut admin = admin().await;
     sqlx::query("select pg_advisory_lock($1)").bind(TEMPLATE_LOCK).execute(&mut admin).await.unwrap();
-    let there: bool = sqlx::query_scalar("select exists (select from pg_database where datname = $1)").bind(&name).fetch_one(&mut admin).await.unwrap();
+    let there: bool = sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
+        .bind(&name)
+        .fetch_one(&mut admin)
+        .await
+        .unwrap();
     if !there {
         // under another name until it is whole
         sqlx::raw_sql(AssertSqlSafe(format!("drop database if exists {name}_new"))).execute(&mut admin).await.unwrap();
-        sqlx::raw_sql(AssertSqlSafe(format!("create database {name}_new owner coalface_owner"))).execute(&mut admin).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(format!("create database {name}_new owner coalface_owner")))
+            .execute(&mut admin)
+            .await
+            .unwrap();
         database::migrate(&options(Login::Owner, &format!("{name}_new"))).await.unwrap();
-        sqlx::raw_sql(AssertSqlSafe(format!("alter database {name}_new rename to {name}"))).execute(&mut admin).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(format!("alter database {name}_new rename to {name}")))
+            .execute(&mut admin)
+            .await
+            .unwrap();
     }
     admin.close().await.unwrap();
     name
@@ -128,17 +146,28 @@ async fn template() -> String {
 #[tokio::test]
 async fn every_test_has_a_migrated_database_of_its_own() {
     let (one, two) = (Db::new().await, Db::new().await);
-    sqlx::query("insert into mark (host_id, bucket, batch_id, marked_at) values (0, now(), 1, now())").execute(one.pool()).await.unwrap();
-    let count = |db: PgPool| async move { sqlx::query_scalar::<_, i64>("select count(*) from mark").fetch_one(&db).await.unwrap() };
+    sqlx::query("insert into mark (host_id, bucket, batch_id, marked_at) values (0, now(), 1, now())")
+        .execute(one.pool())
+        .await
+        .unwrap();
+    let count = |db: PgPool| async move {
+        sqlx::query_scalar::<_, i64>("select count(*) from mark").fetch_one(&db).await.unwrap()
+    };
     assert_eq!((count(one.pool().clone()).await, count(two.pool().clone()).await), (1, 0));
 }
 
 #[tokio::test]
 async fn the_application_cannot_rewrite_the_audit_log_or_the_schema() {
     let db = Db::new().await;
-    for forbidden in ["update audit set actor = 'nobody'", "delete from audit", "truncate audit", "drop table audit", "create table mine (x int)"] {
+    for forbidden in [
+        "update audit set actor = 'nobody'",
+        "delete from audit",
+        "truncate audit",
+        "drop table audit",
+        "create table mine (x int)",
+    ] {
         let refusal = sqlx::raw_sql(forbidden).execute(db.pool()).await.unwrap_err();
-        let code = refusal.as_database_error().and_then(|e| e.code().map(|code| code.into_owned()));
+        let code = refusal.as_database_error().and_then(|e| e.code().map(std::borrow::Cow::into_owned));
         assert_eq!(code.as_deref(), Some("42501"), "{forbidden}: {refusal}");
     }
 }
