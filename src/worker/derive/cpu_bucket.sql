@@ -13,17 +13,23 @@ sample as materialized (
   window w as (partition by s.host_id, s.since, c.pid, c.started_at order by c.occurred_at)
 ),
 instance as materialized (
-  -- which process is it? by start time, else the latest start of that pid before the sample
+  -- which process is it? by start time (a sampler may date it up to 10 minutes otherwise, where the image is the same), else the
+  -- latest start of that pid before the sample
   select k.host_id, k.pid, k.started_at, k.guid, k.day, p.process_id, p.group_key
-  from (select distinct host_id, pid, started_at, guid, case when started_at is null and guid is null then at end as day from sample) k
+  from (
+    select host_id, pid, started_at, guid, case when started_at is null and guid is null then at end as day,
+      min(lower(regexp_replace(image, '^.*[\\/]', ''))) as name
+    from sample group by 1, 2, 3, 4, 5
+  ) k
   cross join lateral (
     select process_id, group_key from process p
     where p.host_id = k.host_id and (
       p.guid = k.guid
       or p.pid = k.pid and (p.started_at between k.started_at - interval '2 seconds' and k.started_at + interval '2 seconds'
+        or p.image_name = k.name and p.started_at between k.started_at - interval '10 minutes' and k.started_at + interval '10 minutes'
         or k.started_at is null and k.guid is null and p.started_at <= k.day + interval '2 seconds'
           and (p.ended_at is null or p.ended_at > k.day - interval '2 seconds')))
-    order by p.started_at desc, p.process_id limit 1
+    order by abs(extract(epoch from p.started_at - k.started_at)), p.started_at desc, p.process_id limit 1
   ) p
 ),
 valued as (

@@ -262,14 +262,24 @@ async fn name(db: &mut PgConnection, flows: &mut [Flow]) -> sqlx::Result<()> {
     let processes: Vec<Option<i64>> = unnamed.iter().map(|n| flows[*n].process_id).collect();
     let rows = sqlx::query!(
         r#"-- worker::derive::flow::name
+        with k as materialized (
+          select * from unnest($1::bigint[], $2::inet[], $3::timestamptz[], $4::bigint[]) with ordinality as k (host_id, address, at, process_id, n)
+        ),
+        source as materialized (
+          -- answers that the host itself reported, or a sensor for an address of it
+          select distinct host_id as owner, host_id as source from k
+          union
+          select distinct o.host_id, a.host_id
+          from (select host_id, min(at) as first, max(at) as last from k group by 1) o
+          join address_sighting g on g.host_id = o.host_id and g.hour between o.first - interval '1 day' and o.last + interval '1 day'
+          join host_alias a on a.alias = 'address:' || host(g.address)
+        )
         select k.n as "n!", d.name
-        from unnest($1::bigint[], $2::inet[], $3::timestamptz[], $4::bigint[]) with ordinality as k (host_id, address, at, process_id, n)
+        from k
         cross join lateral (
-          select d.name from dns_answer d
-          where d.address = k.address and d.answered_at between k.at - $5::interval and k.at + interval '5 seconds'
-            and (d.host_id = k.host_id or d.host_id in (
-              select a.host_id from address_sighting g join host_alias a on a.alias = 'address:' || host(g.address)
-              where g.host_id = k.host_id and g.hour between k.at - interval '1 day' and k.at + interval '1 day'))
+          select d.name from source s join dns_answer d on d.host_id = s.source and d.address = k.address
+            and d.answered_at between k.at - $5::interval and k.at + interval '5 seconds'
+          where s.owner = k.host_id
           order by (d.process_id is not distinct from k.process_id and d.process_id is not null) desc, d.answered_at desc, d.name limit 1
         ) d"#,
         &hosts,

@@ -22,6 +22,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 /// Starts of one process as several sources saw it: Sysmon 1 and Security 4688, CPU sampler.
 const SAME_START: TimeDelta = TimeDelta::seconds(2);
 
+/// A sampler and a sensor of one host may date one start this far apart, where the image is the same.
+const SAME_SAMPLED_START: TimeDelta = TimeDelta::minutes(10);
+
 /// An instance as stored in `process`.
 #[derive(Debug, Clone, PartialEq)]
 struct Instance {
@@ -88,6 +91,19 @@ impl Instance {
             _ => true,
         };
         guids && names && self.pid.is_some() && self.pid == other.pid && (self.started_at - other.started_at).abs() <= SAME_START
+    }
+
+    /// Whether only a sampler ever named it, with pid and start.
+    fn is_sampled(&self) -> bool {
+        !self.start_observed && self.guid.is_none() && self.pid.is_some_and(|pid| self.process_id == id_of_start(pid, self.started_at))
+    }
+
+    /// Whether a start that was seen may be the one that a sampler dates otherwise.
+    fn is_start_of(&self, sampled: &Self) -> bool {
+        self.start_observed
+            && self.pid == sampled.pid
+            && name(self.image.as_deref()).is_some_and(|n| Some(n) == name(sampled.image.as_deref()))
+            && (self.started_at - sampled.started_at).abs() <= SAME_SAMPLED_START
     }
 
     /// Takes over what the other knows; the one with a GUID keeps its key.
@@ -161,7 +177,8 @@ pub(in crate::worker) async fn derive(db: &mut PgConnection, spans: &Spans) -> a
 /// All instances of the pids concerned, news included, each process once.
 fn merge(before: &[Instance], news: News, in_span: impl Fn(DateTime<Utc>) -> bool) -> Vec<Instance> {
     // Seen starts inside the spans come again from their facts; the rest of what is stored stays.
-    let mut rows: Vec<Instance> = before.iter().filter(|i| !(i.start_observed && in_span(i.started_at))).cloned().collect();
+    let (sampled, seen): (Vec<Instance>, Vec<Instance>) = before.iter().cloned().partition(Instance::is_sampled);
+    let mut rows: Vec<Instance> = seen.into_iter().filter(|i| !(i.start_observed && in_span(i.started_at))).collect();
     for start in news.starts {
         match rows.iter_mut().find(|r| r.process_id == start.process_id || r.same(&start)) {
             Some(row) => row.absorb(start),
@@ -176,10 +193,17 @@ fn merge(before: &[Instance], news: News, in_span: impl Fn(DateTime<Utc>) -> boo
             row.parent_pid = row.parent_pid.or(old.parent_pid);
         }
     }
-    for mut mention in news.mentions {
+    // What only a sampler named may belong to a start that is seen by now.
+    let sampled = sampled.into_iter().map(|row| Instance { start_observed: true, ..row });
+    for mut mention in sampled.chain(news.mentions) {
+        let dated = rows
+            .iter()
+            .filter(|r| mention.guid.is_none() && mention.start_observed && (r.same(&mention) || r.is_start_of(&mention)))
+            .min_by_key(|r| ((r.started_at - mention.started_at).abs(), r.process_id))
+            .map(|r| r.process_id);
         let known = rows.iter_mut().find(|r| match (mention.guid, mention.start_observed) {
             (Some(guid), _) => r.guid == Some(guid) || r.guid.is_none() && r.process_id == mention.process_id,
-            (None, true) => r.same(&mention),
+            (None, true) => Some(r.process_id) == dated,
             (None, false) => false,
         });
         let known = match known {
@@ -306,6 +330,19 @@ mod tests {
         let rows = merged(vec![instance(Some(1), 7, 100, true)], vec![Instance { last_sign: at(900), ..instance(None, 7, 101, true) }]);
         assert_eq!(rows.len(), 1);
         assert_eq!(rows[0].last_sign, at(900));
+    }
+
+    #[test]
+    fn a_sampler_with_another_clock_means_the_nearest_start_of_that_pid_and_image() {
+        let sampled = || Instance { last_sign: at(9_000), ..instance(None, 7, 1_300, true) };
+        let rows = merged(vec![instance(Some(1), 7, 1_000, true), instance(Some(2), 7, 9_500, true)], vec![sampled()]);
+        assert_eq!(rows.len(), 2);
+        assert_eq!(rows[0].last_sign, at(9_000));
+        // The same when the sampler spoke first and its row is stored.
+        let stored = Instance { start_observed: false, ..sampled() };
+        let late = merge(&[stored], News { starts: vec![instance(Some(1), 7, 1_000, true)], mentions: vec![], pids: BTreeSet::new() }, |_| true);
+        assert_eq!(late.len(), 1);
+        assert_eq!(late[0].last_sign, at(9_000));
     }
 
     #[test]
