@@ -97,6 +97,7 @@ async fn evaluate(app: &App, db: &mut PgConnection, owner: &str, hosts: &[i64], 
     let moved = derive::process::derive(&mut tx, &marked).await.context("deriving processes")?;
     spans.extend(&moved);
     let spans = spans.aligned();
+    processors(&mut tx, &marked, now).await.context("counting processors")?;
     derive::buckets(&mut tx, &spans).await.context("deriving buckets")?;
     let (flows, covered) = derive::flow::derive(&mut tx, &spans).await.context("deriving flows")?;
     seen(&mut tx, &spans, &marked).await.context("noting what was seen")?;
@@ -244,7 +245,44 @@ async fn spans_of(db: &mut PgConnection, taken: &[Mark], now: DateTime<Utc>) -> 
     Ok(spans)
 }
 
-/// Latest event, processors and images of the hosts.
+/// How many processors the hosts have; samples that had to be read without that number are marked to be read again.
+async fn processors(db: &mut PgConnection, marked: &Spans, now: DateTime<Utc>) -> sqlx::Result<()> {
+    let a = marked.arrays();
+    let changed = sqlx::query_scalar!(
+        "-- worker::pass::processors
+        update host h set logical_cpus = s.cpus
+        from (
+          select distinct on (f.host_id) f.host_id, f.logical_cpus as cpus
+          from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) as s (host_id, since, until)
+          join host_sample f on f.host_id = s.host_id and f.occurred_at >= s.since and f.occurred_at < s.until
+          where f.occurred_at between $4 and $5 and f.logical_cpus > 0 order by f.host_id, f.occurred_at desc
+        ) s
+        where h.host_id = s.host_id and h.logical_cpus is distinct from s.cpus
+        returning h.host_id",
+        &a.hosts,
+        &a.since,
+        &a.until,
+        a.first,
+        a.last
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    sqlx::query!(
+        "-- worker::pass::processors: every bucket with samples but without processors
+        insert into mark (host_id, bucket, batch_id, marked_at)
+        select distinct b.host_id, b.bucket, $2::bigint, $3::timestamptz from host_bucket b
+        where b.host_id = any($1) and b.cpu_samples > 0 and not exists (
+          select from cpu_bucket c where c.host_id = b.host_id and c.bucket = b.bucket and c.cores is not null)",
+        &changed,
+        rand::random::<i64>() & i64::MAX,
+        now
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Latest event and images of the hosts.
 async fn seen(db: &mut PgConnection, spans: &Spans, marked: &Spans) -> sqlx::Result<()> {
     let a = marked.arrays();
     sqlx::query!(
@@ -257,24 +295,6 @@ async fn seen(db: &mut PgConnection, spans: &Spans, marked: &Spans) -> sqlx::Res
           where b.bucket between $4 and $5 group by 1
         ) s
         where h.host_id = s.host_id and (h.first_seen is null or s.first < h.first_seen or h.last_seen is null or s.last > h.last_seen)",
-        &a.hosts,
-        &a.since,
-        &a.until,
-        a.first,
-        a.last
-    )
-    .execute(&mut *db)
-    .await?;
-    sqlx::query!(
-        "-- worker::pass::seen: how many processors has the host?
-        update host h set logical_cpus = s.cpus
-        from (
-          select distinct on (f.host_id) f.host_id, f.logical_cpus as cpus
-          from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) as s (host_id, since, until)
-          join host_sample f on f.host_id = s.host_id and f.occurred_at >= s.since and f.occurred_at < s.until
-          where f.occurred_at between $4 and $5 and f.logical_cpus > 0 order by f.host_id, f.occurred_at desc
-        ) s
-        where h.host_id = s.host_id and h.logical_cpus is distinct from s.cpus",
         &a.hosts,
         &a.since,
         &a.until,
@@ -365,7 +385,8 @@ async fn replace(db: &mut PgConnection, spans: &Spans, found: &[Found]) -> sqlx:
     let of = |codes: &[&str]| found.iter().filter(|f| codes.contains(&f.code.name())).collect::<Vec<_>>();
     let resource = ["R.SUSTAINED", "R.PERSISTENT", "R.THROTTLED", "R.PLATEAU"];
     let network = ["N.IOC", "N.IOC_STALE", "N.STRATUM", "N.DNSONLY"];
-    let a = spans.widened(TimeDelta::minutes(65), TimeDelta::minutes(65)).arrays();
+    // A bucket changes runs up to three buckets away; the finder reads further than that, so what it speaks for is complete.
+    let a = spans.widened(TimeDelta::minutes(20), TimeDelta::minutes(20)).arrays();
     evidence::replace(db, &resource, Domain::Overlap, (&a.hosts, &a.since, &a.until), &of(&resource)).await?;
     let a = spans.arrays();
     evidence::replace(db, &network, Domain::First, (&a.hosts, &a.since, &a.until), &of(&network)).await?;

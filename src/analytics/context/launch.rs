@@ -342,7 +342,7 @@ mod tests {
 
     #[test]
     fn random_names_have_digits_and_entropy() {
-        assert!(is_random("k3j9x2qz7w"));
+        assert!(is_random("k3j9x2qz7wb5"));
         assert!(!is_random("OneDriveSync"));
         assert!(!is_random("Update1"));
     }

@@ -4,13 +4,19 @@ with span as materialized (
   select * from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) as s (host_id, since, until)
 ),
 touched as materialized (
-  -- groups with load in the spans or next to them, and how far back their state reaches: to the last bucket that decided "cold"
-  -- before an hour ahead of the span, or to an hour without any bucket
-  select t.host_id, t.group_key, coalesce((
-      select max(b.bucket) from cpu_bucket b
-      where b.host_id = t.host_id and b.group_key = t.group_key and b.bucket < t.since - interval '65 minutes' and b.share < $7::real
-        and b.bucket >= t.since - interval '35 days'
-    ), t.since - interval '35 days') as since,
+  -- groups with load in the spans or next to them, and how far back they have to be read: to the last bucket that decided "cold"
+  -- before an hour ahead of the span, and to an hour ahead of any run or flat series that was found there before
+  select t.host_id, t.group_key, least(
+      coalesce((
+        select max(b.bucket) from cpu_bucket b
+        where b.host_id = t.host_id and b.group_key = t.group_key and b.bucket < t.since - interval '65 minutes' and b.share < $7::real
+          and b.bucket >= t.since - interval '35 days'
+      ), t.since - interval '35 days'),
+      (
+        select min(e.first_seen) - interval '65 minutes' from evidence e
+        where e.host_id = t.host_id and e.group_key = t.group_key and e.code like 'R.%'
+          and e.first_seen < t.until + interval '65 minutes' and e.last_seen >= t.since - interval '65 minutes'
+      )) as since,
     t.until + interval '65 minutes' as until
   from (
     select b.host_id, b.group_key, min(s.since) as since, max(s.until) as until
@@ -27,7 +33,7 @@ bucket as materialized (
   from touched t join cpu_bucket b on b.host_id = t.host_id and b.group_key = t.group_key
     and b.bucket >= t.since and b.bucket < t.until + interval '35 days'
   join host h on h.host_id = b.host_id
-  where b.covered_seconds >= 180 and b.bucket >= $4::timestamptz - interval '36 days'
+  where b.covered_seconds >= 180 and b.bucket >= $4::timestamptz - interval '72 days'
 ),
 decided as (
   -- hysteresis: between exit and enter the last decision holds; a missing bucket below the sampler's floor is cold
