@@ -174,20 +174,84 @@ pub(in crate::worker) async fn derive(db: &mut PgConnection, spans: &Spans) -> a
     Ok(changed.merged())
 }
 
+/// Rows with the ways to find them; a sensor may report thousands of starts of one pid.
+#[derive(Debug, Default)]
+struct Rows {
+    all: Vec<Instance>,
+    by_id: HashMap<i64, usize>,
+    by_pid: HashMap<i64, BTreeMap<(DateTime<Utc>, i64), usize>>,
+    /// Those without a GUID: only they can be the same as one with another key.
+    anonymous: HashMap<i64, BTreeMap<(DateTime<Utc>, i64), usize>>,
+}
+
+impl Rows {
+    fn index(&mut self, at: usize) {
+        let Some(row) = self.all.get(at) else { return };
+        self.by_id.insert(row.process_id, at);
+        if let Some(pid) = row.pid {
+            self.by_pid.entry(pid).or_default().insert((row.started_at, row.process_id), at);
+            if row.guid.is_none() {
+                self.anonymous.entry(pid).or_default().insert((row.started_at, row.process_id), at);
+            }
+        }
+    }
+
+    fn push(&mut self, row: Instance) {
+        self.all.push(row);
+        self.index(self.all.len() - 1);
+    }
+
+    /// Rows of a pid that start at most `around` from an instant, nearest first.
+    fn near(&self, known: &HashMap<i64, BTreeMap<(DateTime<Utc>, i64), usize>>, pid: Option<i64>, at: DateTime<Utc>, around: TimeDelta) -> Vec<usize> {
+        let Some(starts) = pid.and_then(|p| known.get(&p)) else { return Vec::new() };
+        let mut found: Vec<usize> = starts.range((at - around, i64::MIN)..=(at + around, i64::MAX)).map(|(_, n)| *n).collect();
+        found.sort_by_key(|n| ((self.all[*n].started_at - at).abs(), self.all[*n].process_id));
+        found
+    }
+
+    /// The row of a start: by key, else another source's start of the same process.
+    fn of_start(&self, start: &Instance) -> Option<usize> {
+        let known = if start.guid.is_some() { &self.anonymous } else { &self.by_pid };
+        let by_id = self.by_id.get(&start.process_id).copied();
+        by_id.or_else(|| self.near(known, start.pid, start.started_at, SAME_START).into_iter().find(|n| self.all[*n].same(start)))
+    }
+
+    /// The row that a mention means.
+    fn of_mention(&self, mention: &Instance) -> Option<usize> {
+        if mention.guid.is_some() {
+            return self.by_id.get(&mention.process_id).copied();
+        }
+        if mention.start_observed {
+            let near = self.near(&self.by_pid, mention.pid, mention.started_at, SAME_SAMPLED_START);
+            return near.into_iter().find(|n| self.all[*n].same(mention) || self.all[*n].is_start_of(mention));
+        }
+        // By pid alone: the latest start before the mention that had not ended.
+        let starts = mention.pid.and_then(|p| self.by_pid.get(&p))?;
+        let before = starts.range(..=(mention.started_at + SAME_START, i64::MAX)).rev().map(|(_, n)| *n);
+        before.take(100).find(|n| self.all[*n].ended_at.is_none_or(|end| end + SAME_START > mention.started_at))
+    }
+}
+
 /// All instances of the pids concerned, news included, each process once.
 fn merge(before: &[Instance], news: News, in_span: impl Fn(DateTime<Utc>) -> bool) -> Vec<Instance> {
     // Seen starts inside the spans come again from their facts; the rest of what is stored stays.
     let (sampled, seen): (Vec<Instance>, Vec<Instance>) = before.iter().cloned().partition(Instance::is_sampled);
-    let mut rows: Vec<Instance> = seen.into_iter().filter(|i| !(i.start_observed && in_span(i.started_at))).collect();
+    let mut rows = Rows::default();
+    for row in seen.into_iter().filter(|i| !(i.start_observed && in_span(i.started_at))) {
+        rows.push(row);
+    }
     for start in news.starts {
-        match rows.iter_mut().find(|r| r.process_id == start.process_id || r.same(&start)) {
-            Some(row) => row.absorb(start),
+        match rows.of_start(&start) {
+            Some(n) => {
+                rows.all[n].absorb(start);
+                rows.index(n);
+            }
             None => rows.push(start),
         }
     }
     // Signs of life outside the spans stay true.
     for old in before {
-        if let Some(row) = rows.iter_mut().find(|r| r.process_id == old.process_id) {
+        if let Some(row) = rows.by_id.get(&old.process_id).and_then(|n| rows.all.get_mut(*n)) {
             row.last_sign = row.last_sign.max(old.last_sign);
             row.command_line = row.command_line.take().or_else(|| old.command_line.clone());
             row.parent_pid = row.parent_pid.or(old.parent_pid);
@@ -196,73 +260,51 @@ fn merge(before: &[Instance], news: News, in_span: impl Fn(DateTime<Utc>) -> boo
     // What only a sampler named may belong to a start that is seen by now.
     let sampled = sampled.into_iter().map(|row| Instance { start_observed: true, ..row });
     for mut mention in sampled.chain(news.mentions) {
-        let dated = rows
-            .iter()
-            .filter(|r| mention.guid.is_none() && mention.start_observed && (r.same(&mention) || r.is_start_of(&mention)))
-            .min_by_key(|r| ((r.started_at - mention.started_at).abs(), r.process_id))
-            .map(|r| r.process_id);
-        let known = rows.iter_mut().find(|r| match (mention.guid, mention.start_observed) {
-            (Some(guid), _) => r.guid == Some(guid) || r.guid.is_none() && r.process_id == mention.process_id,
-            (None, true) => Some(r.process_id) == dated,
-            (None, false) => false,
-        });
-        let known = match known {
-            Some(row) => Some(row),
-            // By pid alone: the latest start before the mention that had not ended.
-            None if mention.guid.is_none() && !mention.start_observed => rows
-                .iter_mut()
-                .filter(|r| r.pid == mention.pid && r.started_at <= mention.started_at + SAME_START)
-                .filter(|r| r.ended_at.is_none_or(|end| end + SAME_START > mention.started_at))
-                .max_by_key(|r| r.started_at),
-            None => None,
+        let Some(n) = rows.of_mention(&mention) else {
+            mention.start_observed = false;
+            rows.push(mention);
+            continue;
         };
-        match known {
-            Some(row) => {
-                row.last_sign = row.last_sign.max(mention.last_sign);
-                if !row.start_observed && mention.guid == row.guid {
-                    row.started_at = row.started_at.min(mention.started_at);
-                }
-                if row.command_line.is_none() {
-                    row.command_line = mention.command_line;
-                }
-                if row.parent_pid.is_none() {
-                    row.parent_pid = mention.parent_pid;
-                }
-                if row.image.is_none() {
-                    row.image = mention.image;
-                }
-            }
-            None => {
-                mention.start_observed = false;
-                rows.push(mention);
-            }
+        let row = &mut rows.all[n];
+        row.last_sign = row.last_sign.max(mention.last_sign);
+        if !row.start_observed && mention.guid == row.guid {
+            row.started_at = row.started_at.min(mention.started_at);
         }
+        row.command_line = row.command_line.take().or(mention.command_line);
+        row.parent_pid = row.parent_pid.or(mention.parent_pid);
+        row.image = row.image.take().or(mention.image);
     }
-    for row in &mut rows {
+    for row in &mut rows.all {
         row.group_key = row.group().0;
     }
-    rows
+    rows.all
 }
 
-/// Sets the ends: seen to end, else the pid was given away.
+/// Sets the ends: seen to end, else the pid was given away. `ends` come in the order of time.
 fn link(mut rows: Vec<Instance>, ends: &[(i64, Option<ProcessGuid>, DateTime<Utc>)]) -> Vec<Instance> {
+    let mut by_guid: HashMap<ProcessGuid, DateTime<Utc>> = HashMap::new();
+    let mut by_pid: HashMap<i64, Vec<(DateTime<Utc>, bool)>> = HashMap::new();
+    for (pid, guid, at) in ends {
+        if let Some(guid) = guid {
+            by_guid.entry(*guid).and_modify(|t| *t = (*t).min(*at)).or_insert(*at);
+        }
+        by_pid.entry(*pid).or_default().push((*at, guid.is_some()));
+    }
     rows.sort_by(|a, b| (a.pid, a.started_at, a.process_id).cmp(&(b.pid, b.started_at, b.process_id)));
     for n in 0..rows.len() {
         let (pid, guid, started_at) = (rows[n].pid, rows[n].guid, rows[n].started_at);
-        let next = rows[n + 1..].iter().find(|r| r.pid == pid && pid.is_some() && r.started_at > started_at + SAME_START);
-        let next = next.filter(|r| r.start_observed).map(|r| r.started_at);
-        let stop = ends
+        let after = rows.partition_point(|r| (r.pid, r.started_at) <= (pid, started_at + SAME_START));
+        let next = rows.get(after).filter(|r| pid.is_some() && r.pid == pid && r.start_observed).map(|r| r.started_at);
+        // By GUID where both have one, else by pid inside the life.
+        let by_guid = guid.and_then(|g| by_guid.get(&g)).copied();
+        let mine = pid.and_then(|p| by_pid.get(&p)).map_or(&[] as &[_], Vec::as_slice);
+        let by_pid = mine[mine.partition_point(|(at, _)| *at < started_at)..]
             .iter()
-            .filter(|(p, g, at)| match (guid, g) {
-                (Some(mine), Some(theirs)) => mine == *theirs,
-                _ => Some(*p) == pid && *at >= started_at && next.is_none_or(|n| *at <= n + SAME_START),
-            })
-            .map(|(_, _, at)| *at)
-            .min();
-        rows[n].ended_at = match (stop, next) {
-            (Some(stop), Some(next)) => Some(stop.min(next)),
-            (stop, next) => stop.or(next),
-        };
+            .take_while(|(at, _)| next.is_none_or(|n| *at <= n + SAME_START))
+            .find(|(_, has_guid)| guid.is_none() || !has_guid)
+            .map(|(at, _)| *at);
+        let stop = by_guid.into_iter().chain(by_pid).min();
+        rows[n].ended_at = stop.into_iter().chain(next).min();
         if let Some(stop) = stop {
             rows[n].last_sign = rows[n].last_sign.max(stop);
         }
