@@ -128,7 +128,7 @@ async function journey(page) {
 
 /** Every page there is a link to from the top, with the first detection, host and process. */
 async function pages(page, site) {
-  const found = ["/", "/hosts", "/destinations", "/coverage", "/allowlist", "/help/keys"];
+  const found = ["/", "/hosts", "/destinations", "/allowlist", "/help/keys"];
   await page.goto(site.url);
   const menu = await page.locator("nav[aria-label=Main] a").evaluateAll((links) => links.map((link) => link.getAttribute("href")));
   found.push(...menu);
