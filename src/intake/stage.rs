@@ -1,7 +1,6 @@
 //! COPY into temporary tables, then INSERT .. ON CONFLICT DO NOTHING. The one file whose SQL the compiler does not check: its
 //! temporary tables do not exist when the macros look. Statements are built from `Fact::TABLES`, never from input.
 
-use super::Outcome;
 use crate::model::{
     fact::{CopyText, Fact, KEY_COLUMNS},
     ids::EventId,
@@ -75,12 +74,6 @@ pub(super) struct Merged {
     pub(super) completed: HashSet<EventId>,
     /// Stored before with another value in some field.
     pub(super) conflicting: HashSet<EventId>,
-}
-
-impl Merged {
-    pub(super) fn outcome(&self, id: EventId) -> Outcome {
-        if self.new.contains(&id) { Outcome::Accepted } else { Outcome::Duplicate }
-    }
 }
 
 impl Stage {

@@ -228,12 +228,14 @@ impl Task {
         if plan.hits.count > 0 {
             self.stage.merge_hits(&mut tx, &plan.hits).await.context("storing rule hits")?;
         }
+        // A group may hold an event twice: the first copy is the new one.
+        let mut stored = HashSet::new();
         for row in &mut *rows {
             row.outcome = match &row.prepared.outcome {
                 Err(reject) => Outcome::Quarantined(reject.clone()),
                 Ok(events) => {
-                    let outcomes = events.iter().map(|e| merged.outcome(e.id));
-                    if outcomes.into_iter().any(|o| o == Outcome::Accepted) { Outcome::Accepted } else { Outcome::Duplicate }
+                    let new = events.iter().filter(|e| merged.new.contains(&e.id) && stored.insert(e.id)).count();
+                    if new > 0 { Outcome::Accepted } else { Outcome::Duplicate }
                 }
             };
         }

@@ -58,3 +58,12 @@ async fn shuffled_split_and_repeated_events_give_identical_detections() {
         assert_eq!(straight, shuffled, "seed {seed}");
     }
 }
+
+#[tokio::test]
+async fn a_batch_that_holds_its_events_twice_counts_each_once() {
+    let app = TestApp::new().await;
+    let events = story::renamed_miner();
+    let twice: Vec<Value> = events.iter().chain(&events).cloned().collect();
+    let receipt = app.send(&twice).await;
+    assert_eq!((receipt["accepted"].as_u64(), receipt["duplicate"].as_u64()), (Some(events.len() as u64), Some(events.len() as u64)));
+}
