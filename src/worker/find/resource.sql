@@ -69,14 +69,14 @@ run as (
 ),
 last_hour as (
   -- flat: an hour with at least ten valid buckets, cores at least 0.8, even between and within buckets
-  select host_id, group_key, bucket, process_id, count(*) over w as n, avg(cores) over w as cores, avg(share) over w as share,
+  select host_id, group_key, bucket, min(bucket) over w as first, process_id, count(*) over w as n, avg(cores) over w as cores, avg(share) over w as share,
     stddev_pop(share) over w / nullif(avg(share) over w, 0) as variation,
     avg(share_p10 / nullif(share_p50, 0)) over w as evenness
   from bucket
   window w as (partition by host_id, group_key order by bucket range between interval '55 minutes' preceding and current row)
 ),
 flat_hour as (
-  select host_id, group_key, bucket - interval '55 minutes' as since, bucket + interval '5 minutes' as until, cores, share, variation, process_id
+  select host_id, group_key, first as since, bucket + interval '5 minutes' as until, cores, share, variation, process_id
   from last_hour where n >= 10 and coalesce(cores >= 0.8, share >= 10) and variation <= 0.15 and coalesce(evenness >= 0.8, true)
 ),
 flat as (
