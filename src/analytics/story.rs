@@ -8,7 +8,6 @@ use crate::model::{
     code::{Class, Code, Force},
     detection::{Band, State},
 };
-use chrono::{DateTime, TimeDelta, Utc};
 
 /// The first title that fits.
 pub fn title(case: &Case, items: &[Item]) -> String {
@@ -79,14 +78,4 @@ pub fn tell(case: &Case, picture: &Picture, items: &[Item], band: Option<Band>) 
         story.push_str(&format!(" {entry} voided by {code}."));
     }
     story
-}
-
-/// A duration as people say it.
-pub fn lasting(since: DateTime<Utc>, until: DateTime<Utc>) -> String {
-    let length: TimeDelta = until - since;
-    match (length.num_hours(), length.num_minutes() % 60) {
-        (0, minutes) => format!("{minutes} min"),
-        (hours, 0) => format!("{hours} h"),
-        (hours, minutes) => format!("{hours} h {minutes} min"),
-    }
 }

@@ -41,12 +41,6 @@ pub fn in_system_folder(path: &str) -> bool {
             && (dir == "\\windows")
 }
 
-/// Whether the base name is that of a system binary.
-pub fn is_system_name(path: &str) -> bool {
-    let path = comparable_path(path);
-    SYSTEM_NAMES.contains(&base_name(&path))
-}
-
 /// A system name outside its allowed folders.
 pub fn is_misplaced_system_name(path: &str) -> bool {
     let path = comparable_path(path);
