@@ -15,7 +15,12 @@ use crate::{
 use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
-use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// Rows ready for COPY, by table.
 #[derive(Debug, Default)]
@@ -68,23 +73,28 @@ impl Limit {
         Ok(Self { parts })
     }
 
-    /// Copies all rows at once, one connection per part, each table in a transaction of its own; events per second.
+    /// Copies all rows, one connection per part, each table in a transaction of its own, into new tables again and again for at
+    /// least so long; events per second of copying. A short run would not see the write-ahead log reach the disk.
     ///
     /// # Errors
     /// The database refuses.
-    pub(super) async fn measure(&self, connections: &mut [PgConnection]) -> anyhow::Result<f64> {
-        let first = connections.first_mut().context("no connection")?;
-        first.execute("create schema if not exists bench").await?;
-        for (table, _) in Fact::TABLES {
-            let statement = format!("drop table if exists bench.{table}; create table bench.{table} (like public.{table} including all)");
-            first.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await?;
+    pub(super) async fn measure(&self, connections: &mut [PgConnection], least: Duration) -> anyhow::Result<f64> {
+        let (mut copied, mut copying) = (0, Duration::ZERO);
+        while copying < least {
+            let first = connections.first_mut().context("no connection")?;
+            first.execute("drop schema if exists bench cascade").await?;
+            first.execute("create schema bench").await?;
+            for (table, _) in Fact::TABLES {
+                let statement = format!("create table bench.{table} (like public.{table} including all)");
+                first.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await?;
+            }
+            let before = Instant::now();
+            let work = self.parts.iter().zip(connections.iter_mut()).map(|(rows, db)| rows.copy(db));
+            copied += futures_util::future::try_join_all(work).await?.iter().sum::<u64>();
+            copying += before.elapsed();
         }
-        let before = Instant::now();
-        let work = self.parts.iter().zip(connections.iter_mut()).map(|(rows, db)| rows.copy(db));
-        let copied: u64 = futures_util::future::try_join_all(work).await?.iter().sum();
-        let rate = copied as f64 / before.elapsed().as_secs_f64();
         connections.first_mut().context("no connection")?.execute("drop schema bench cascade").await?;
-        Ok(rate)
+        Ok(copied as f64 / copying.as_secs_f64())
     }
 }
 

@@ -38,6 +38,8 @@ enum Slot {
     Pid,
     /// Two octets of an address.
     Address,
+    /// Two octets of the host's own address.
+    Own,
     /// A port above 49151.
     Port,
     /// Part of the host, 0.00 to 0.09.
@@ -49,7 +51,7 @@ enum Slot {
 const SLOTS: &[(&str, Slot)] = &[
     ("@time@", Slot::Time), ("@utc@", Slot::Utc), ("@host@", Slot::Host), ("@record@", Slot::Record), ("@unique@", Slot::Unique),
     ("@process@", Slot::Process), ("@parent@", Slot::Parent), ("@hash@", Slot::Hash), ("@pid@", Slot::Pid), ("@address@", Slot::Address),
-    ("@port@", Slot::Port), ("@share@", Slot::Share), ("@used@", Slot::Used),
+    ("@own@", Slot::Own), ("@port@", Slot::Port), ("@share@", Slot::Share), ("@used@", Slot::Used),
 ];
 
 #[derive(Debug)]
@@ -169,7 +171,7 @@ impl Load {
             starts: PROGRAMS.iter().map(|(image, company, product, arguments)| start(image, company, product, arguments)).collect(),
             miner: start(r"C:\ProgramData\Tools\worker.exe", "-", "-", "-o pool-@unique@.example:3333 -u worker@unique@ --donate-level=1"),
             connections: images.clone().map(|image| sysmon(3, json!({
-                "Image": image, "Protocol": "tcp", "Initiated": "true", "SourceIp": "10.1.@address@", "SourcePort": "@port@",
+                "Image": image, "Protocol": "tcp", "Initiated": "true", "SourceIp": "10.1.@own@", "SourcePort": "@port@",
                 "DestinationIp": "198.18.@address@", "DestinationHostname": "-", "DestinationPort": "443",
             }))).collect(),
             query: sysmon(22, json!({
@@ -229,10 +231,11 @@ impl Load {
                 Slot::Parent => guid(out, process >> 5),
                 Slot::Hash => (0..4).for_each(|part| hex(out, mix(own + part), 16)),
                 Slot::Pid => decimal(out, 4 * (1 + place % 16_000), 1),
-                Slot::Address => {
-                    decimal(out, own % 256, 1);
+                Slot::Address | Slot::Own => {
+                    let value = if *slot == Slot::Own { place % HOSTS } else { own };
+                    decimal(out, value % 256, 1);
                     out.push(b'.');
-                    decimal(out, (own >> 8) % 256, 1);
+                    decimal(out, (value >> 8) % 256, 1);
                 }
                 Slot::Port => decimal(out, 49_152 + own % 16_000, 1),
                 Slot::Share => {

@@ -204,7 +204,7 @@ async fn ingest(server: &Server, sender: &Sender, limits: &Limit, databases: &mu
     let (mut copied, mut native, mut bulk, mut refused) = (Vec::new(), Vec::new(), Vec::new(), 0);
     let (mut sending, mut wall) = (Duration::ZERO, Duration::ZERO);
     for round in 1..=ROUNDS {
-        copied.push(limits.measure(databases).await?);
+        copied.push(limits.measure(databases, plan.load / 2).await?);
         let (cpu, before) = (server::own_cpu()?, Instant::now());
         let sent = sender.send(Route::Native, plan.load, None).await?;
         sending += server::own_cpu()?.saturating_sub(cpu);

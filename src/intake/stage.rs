@@ -1,66 +1,112 @@
-//! COPY into temporary tables, then INSERT .. ON CONFLICT DO NOTHING. The one file whose SQL the compiler does not check: its
-//! temporary tables do not exist when the macros look. Statements are built from `Fact::TABLES`, never from input.
+//! COPY straight into the fact tables. What is there already goes by a temporary table, to be compared and completed.
+//!
+//! The one file whose SQL the compiler does not check: its temporary tables do not exist when the macros look. Statements are
+//! built from `Fact::TABLES`, never from input. Another process may store the same event between look and COPY: the unique
+//! violation rolls the group back, and its second try finds the event.
 
 use crate::model::{
     fact::{CopyText, Fact, KEY_COLUMNS},
-    ids::EventId,
+    ids::{EventId, HostId},
 };
+use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
-use std::collections::HashSet;
-use uuid::Uuid;
+use std::{collections::HashSet, ops::Range};
 
 /// Statements of one fact table.
 #[derive(Debug)]
 struct Statements {
     create: String,
+    known: String,
     copy: String,
-    insert: String,
+    stage: String,
     conflicts: String,
     complete: String,
+    clear: String,
 }
 
-/// Rows of one table waiting for COPY.
+/// Rows of one fact table waiting for COPY, each key at most once.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
-    pub(super) text: CopyText,
-    pub(super) count: usize,
+    keys: Vec<Key>,
+    text: CopyText,
+}
+
+/// Primary key of a row and where its text is.
+#[derive(Debug)]
+struct Key {
+    host: HostId,
+    at: DateTime<Utc>,
+    id: EventId,
+    text: Range<usize>,
+}
+
+impl Rows {
+    /// Appends a row; `write` adds the columns after the three of its key.
+    pub(super) fn push(&mut self, host: HostId, at: DateTime<Utc>, id: EventId, write: impl FnOnce(&mut CopyText)) {
+        let start = self.text.as_bytes().len();
+        self.text.value(Some(&host));
+        self.text.value(Some(&at));
+        self.text.value(Some(&id));
+        write(&mut self.text);
+        self.text.end_row();
+        self.keys.push(Key { host, at, id, text: start..self.text.as_bytes().len() });
+    }
+
+    /// Text of the rows that `wanted` chooses.
+    fn text(&self, wanted: impl Fn(&Key) -> bool) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.text.as_bytes().len());
+        for key in self.keys.iter().filter(|key| wanted(key)) {
+            out.extend_from_slice(self.text.as_bytes().get(key.text.clone()).unwrap_or_default());
+        }
+        out
+    }
 }
 
 /// Statements for all fact tables and `rule_hit`, made once per process.
 #[derive(Debug)]
 pub(super) struct Stage {
     facts: Vec<Statements>,
-    hits: Statements,
+    hits: Hits,
+}
+
+/// Statements of `rule_hit`.
+#[derive(Debug)]
+struct Hits {
+    create: &'static str,
+    copy: String,
+    insert: String,
 }
 
 const HIT_COLUMNS: &[&str] =
     &["host_id", "occurred_at", "event_id", "rule_id", "rule_hash", "code", "points", "force", "fact", "excerpt", "guid", "pid", "image"];
 
 impl Statements {
-    fn new(table: &str, keys: &[&str], columns: &[&str]) -> Self {
-        let all = [keys, columns].concat().join(", ");
+    fn new(table: &str, columns: &[&str]) -> Self {
+        let all = [KEY_COLUMNS, columns].concat().join(", ");
         let each = |f: &dyn Fn(&str) -> String, join: &str| columns.iter().map(|c| f(c)).collect::<Vec<_>>().join(join);
         let same_key = "t.host_id = s.host_id and t.occurred_at = s.occurred_at and t.event_id = s.event_id";
-        // Both ends of the partition column, else every partition is opened.
-        let bound = "t.occurred_at between $2 and $3 and s.event_id = any($1)";
         Self {
             create: format!("create temporary table if not exists stage_{table} (like {table}) on commit delete rows"),
-            copy: format!("copy stage_{table} ({all}) from stdin"),
-            insert: format!(
-                "insert into {table} ({all}) select {all} from stage_{table} order by host_id, occurred_at, event_id
-                on conflict do nothing returning event_id"
+            // A look for each key, forced by the limit: without statistics of what is new the planner would rather compare every key
+            // with every row of that minute. The outer bounds keep other partitions closed.
+            known: format!(
+                "select s.event_id from unnest($1::bigint[], $2::timestamptz[], $3::uuid[]) as s (host_id, occurred_at, event_id)
+                cross join lateral (select from {table} t where {same_key} and t.occurred_at between $4 and $5 limit 1) t"
             ),
+            copy: format!("copy {table} ({all}) from stdin"),
+            stage: format!("copy stage_{table} ({all}) from stdin"),
             conflicts: format!(
-                "select s.event_id from stage_{table} s join {table} t on {same_key} where {bound} and ({})",
+                "select s.event_id from stage_{table} s join {table} t on {same_key} where t.occurred_at between $1 and $2 and ({})",
                 each(&|c| format!("t.{c} <> s.{c}"), " or ")
             ),
             // least() ignores nulls: it completes what is missing, and in a contradiction the smaller value stays, whichever
             // copy came first.
             complete: format!(
-                "update {table} t set {} from stage_{table} s where {same_key} and {bound} and ({}) returning t.event_id",
+                "update {table} t set {} from stage_{table} s where {same_key} and t.occurred_at between $1 and $2 and ({}) returning t.event_id",
                 each(&|c| format!("{c} = least(t.{c}, s.{c})"), ", "),
                 each(&|c| format!("least(t.{c}, s.{c}) is distinct from t.{c}"), " or ")
             ),
+            clear: format!("delete from stage_{table}"),
         }
     }
 }
@@ -78,50 +124,62 @@ pub(super) struct Merged {
 
 impl Stage {
     pub(super) fn new() -> Self {
-        let facts = Fact::TABLES.iter().map(|(table, columns)| Statements::new(table, KEY_COLUMNS, columns)).collect();
-        let (keys, columns) = HIT_COLUMNS.split_at(3);
-        Self { facts, hits: Statements::new("rule_hit", keys, columns) }
+        let columns = HIT_COLUMNS.join(", ");
+        Self {
+            facts: Fact::TABLES.iter().map(|(table, columns)| Statements::new(table, columns)).collect(),
+            hits: Hits {
+                create: "create temporary table if not exists stage_rule_hit (like rule_hit) on commit delete rows",
+                copy: format!("copy stage_rule_hit ({columns}) from stdin"),
+                insert: format!(
+                    "insert into rule_hit ({columns}) select {columns} from stage_rule_hit order by host_id, occurred_at, event_id
+                    on conflict do nothing"
+                ),
+            },
+        }
     }
 
     /// Makes the temporary tables; once per connection.
     pub(super) async fn prepare(&self, db: &mut PgConnection) -> sqlx::Result<()> {
-        for statements in self.facts.iter().chain([&self.hits]) {
-            run(db, &statements.create).await?;
+        for create in self.facts.iter().map(|f| f.create.as_str()).chain([self.hits.create]) {
+            run(db, create).await?;
         }
         Ok(())
     }
 
-    /// Stores the rows of one fact table; `sent` lists their ids. Inside the caller's transaction.
-    pub(super) async fn merge(
-        &self,
-        db: &mut PgConnection,
-        table: usize,
-        rows: &Rows,
-        sent: &[EventId],
-        times: (chrono::DateTime<chrono::Utc>, chrono::DateTime<chrono::Utc>),
-        merged: &mut Merged,
-    ) -> sqlx::Result<()> {
+    /// Stores the rows of one fact table. Inside the caller's transaction.
+    pub(super) async fn merge(&self, db: &mut PgConnection, table: usize, rows: &mut Rows, merged: &mut Merged) -> sqlx::Result<()> {
         let Some(statements) = self.facts.get(table) else { return Ok(()) };
-        copy(db, statements, &rows.text).await?;
-        let new = ids(sqlx::query(AssertSqlSafe(statements.insert.clone())).fetch_all(&mut *db).await?)?;
-        if new.len() < rows.count {
-            let fresh: HashSet<EventId> = new.iter().copied().collect();
-            let known: Vec<Uuid> = sent.iter().filter(|id| !fresh.contains(id)).map(|id| id.0).collect();
-            for (sql, into) in
-                [(&statements.conflicts, &mut merged.conflicting), (&statements.complete, &mut merged.completed)]
-            {
-                let rows =
-                    sqlx::query(AssertSqlSafe(sql.clone())).bind(&known).bind(times.0).bind(times.1).fetch_all(&mut *db).await?;
-                into.extend(ids(rows)?);
-            }
+        // Neighbours in the index are written together, and writers of two processes wait for each other in the same order.
+        rows.keys.sort_unstable_by_key(|k| (k.host, k.at, k.id));
+        let (Some(since), Some(until)) = (rows.keys.iter().map(|k| k.at).min(), rows.keys.iter().map(|k| k.at).max()) else { return Ok(()) };
+        macro_rules! column { ($f:expr) => { rows.keys.iter().map($f).collect::<Vec<_>>() } }
+        let known = sqlx::query(AssertSqlSafe(statements.known.clone()))
+            .bind(column!(|k| k.host.0))
+            .bind(column!(|k| k.at))
+            .bind(column!(|k| k.id.0))
+            .bind(since)
+            .bind(until)
+            .fetch_all(&mut *db)
+            .await?;
+        let known: HashSet<EventId> = ids(known)?.into_iter().collect();
+        if known.len() < rows.keys.len() {
+            copy(db, &statements.copy, &rows.text(|key| !known.contains(&key.id))).await?;
+            merged.new.extend(rows.keys.iter().map(|key| key.id).filter(|id| !known.contains(id)));
         }
-        merged.new.extend(new);
+        if !known.is_empty() {
+            copy(db, &statements.stage, &rows.text(|key| known.contains(&key.id))).await?;
+            for (sql, into) in [(&statements.conflicts, &mut merged.conflicting), (&statements.complete, &mut merged.completed)] {
+                let found = sqlx::query(AssertSqlSafe(sql.clone())).bind(since).bind(until).fetch_all(&mut *db).await?;
+                into.extend(ids(found)?);
+            }
+            run(db, &statements.clear).await?;
+        }
         Ok(())
     }
 
     /// Stores rule hits; a hit that is there stays.
-    pub(super) async fn merge_hits(&self, db: &mut PgConnection, rows: &Rows) -> sqlx::Result<()> {
-        copy(db, &self.hits, &rows.text).await?;
+    pub(super) async fn merge_hits(&self, db: &mut PgConnection, hits: &CopyText) -> sqlx::Result<()> {
+        copy(db, &self.hits.copy, hits.as_bytes()).await?;
         run(db, &self.hits.insert).await
     }
 }
@@ -135,9 +193,9 @@ async fn run(db: &mut PgConnection, sql: &str) -> sqlx::Result<()> {
     Ok(())
 }
 
-async fn copy(db: &mut PgConnection, statements: &Statements, text: &CopyText) -> sqlx::Result<()> {
-    let mut sink = db.copy_in_raw(&statements.copy).await?;
-    if let Err(error) = sink.send(text.as_bytes()).await {
+async fn copy(db: &mut PgConnection, statement: &str, text: &[u8]) -> sqlx::Result<()> {
+    let mut sink = db.copy_in_raw(statement).await?;
+    if let Err(error) = sink.send(text).await {
         // The first error is the one that explains.
         return match sink.abort("sending failed").await {
             Ok(()) | Err(_) => Err(error),

@@ -1,7 +1,8 @@
 //! Group commit: requests that arrive together share a transaction, and all are acknowledged after its COMMIT.
 //!
-//! Bounded in bytes; one connection. Order of work inside the transaction: facts, rule hits, segments, quarantine, address
-//! sightings, marks. No NOTIFY and no counters here (measured: NOTIFY cut 1,879 to 486 commits/s).
+//! Bounded in bytes; one connection: two would meet at every event that is sent twice (measured: most groups had to be repeated).
+//! Order of work inside the transaction: facts, rule hits, quarantine, address sightings, marks, segments. No NOTIFY and no
+//! counters here (measured: NOTIFY cut 1,879 to 486 commits/s).
 
 use super::{
     Batch, Identified, Origin, Outcome, Prepared, Receipt, Refused,
@@ -12,12 +13,13 @@ use super::{
 use crate::{
     model::{
         event::Reject,
-        fact::Fact,
+        fact::{CopyText, Fact},
         ids::{EventId, HostId, SegmentId},
     },
     time::{Clock, bucket},
 };
 use anyhow::Context as _;
+use bytes::Bytes;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use sqlx::{Connection as _, PgConnection, PgPool};
 use std::{
@@ -26,7 +28,10 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::{
+    sync::{Notify, Semaphore, mpsc, oneshot},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 /// Most rows of one transaction.
@@ -37,6 +42,9 @@ const LINGER: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Kilobytes of records that may wait or be written at once. Source: trust design, section 9 (process stays below 256 MiB).
 const BUDGET_KIB: usize = 64 * 1024;
+
+/// SQLSTATE of a key that exists.
+const UNIQUE_VIOLATION: &str = "23505";
 
 struct Job {
     batch: Batch,
@@ -68,6 +76,11 @@ impl Writer {
         let (jobs, queue) = mpsc::channel(1_024);
         let task = Task { pool, clock, marked, directory: Directory::default(), stage: Stage::new(), sighted: HashSet::new() };
         (Self { jobs, budget: Arc::new(Semaphore::new(BUDGET_KIB)) }, task.run(queue, stop))
+    }
+
+    /// Kilobytes of records submitted and not yet answered.
+    pub fn waiting_kib(&self) -> usize {
+        BUDGET_KIB.saturating_sub(self.budget.available_permits())
     }
 
     /// Stores a batch; returns after COMMIT.
@@ -108,27 +121,7 @@ struct Task {
 impl Task {
     async fn run(mut self, mut queue: mpsc::Receiver<Job>, stop: CancellationToken) {
         let mut connection: Option<PgConnection> = None;
-        loop {
-            let first = tokio::select! {
-                biased;
-                job = queue.recv() => match job { Some(job) => job, None => return },
-                // What was submitted before the stop is still written.
-                () = stop.cancelled() => match queue.try_recv() { Ok(job) => job, Err(_) => return },
-            };
-            let mut jobs = vec![first];
-            let mut rows = jobs.iter().map(|j| j.batch.records.len()).sum::<usize>();
-            let linger = tokio::time::sleep(LINGER);
-            tokio::pin!(linger);
-            while rows < MOST_ROWS {
-                tokio::select! {
-                    biased;
-                    job = queue.recv() => match job {
-                        Some(job) => { rows = rows.saturating_add(job.batch.records.len()); jobs.push(job); }
-                        None => break,
-                    },
-                    () = &mut linger => break,
-                }
-            }
+        while let Some(jobs) = gather(&mut queue, &stop).await {
             self.group(&mut connection, jobs).await;
         }
     }
@@ -181,6 +174,8 @@ impl Task {
                 };
                 let state = sqlstate(&error);
                 match state.as_deref() {
+                    // Another process stored one of these events meanwhile: it is found now.
+                    Some(UNIQUE_VIOLATION) if started.elapsed() < PATIENCE => {}
                     Some(state) if state.starts_with("22") || state.starts_with("23") => {
                         if let [only] = slice {
                             only.prepared.outcome = Err(Reject::RefusedByDatabase(state.to_owned()));
@@ -219,14 +214,11 @@ impl Task {
         date_undated(db, rows).await.context("dating undated events")?;
 
         let now = self.clock.now();
-        let plan = Plan::of(rows, &self.directory, now);
+        let mut plan = Plan::of(rows, &self.directory, now);
         let mut tx = db.begin().await?;
         let mut merged = Merged::default();
-        for (table, round) in &plan.rounds {
-            self.stage.merge(&mut tx, *table, &round.rows, &round.sent, round.times, &mut merged).await?;
-        }
-        if plan.hits.count > 0 {
-            self.stage.merge_hits(&mut tx, &plan.hits).await.context("storing rule hits")?;
+        for (table, rows) in &mut plan.rounds {
+            self.stage.merge(&mut tx, *table, rows, &mut merged).await?;
         }
         // A group may hold an event twice: the first copy is the new one.
         let mut stored = HashSet::new();
@@ -239,10 +231,15 @@ impl Task {
                 }
             };
         }
-        plan.store_segments(&mut tx, rows, now).await.context("storing raw segments")?;
+        // zstd has a processor of its own while the database goes on.
+        let packing = plan.pack_segments(rows);
+        if !plan.hits.is_empty() {
+            self.stage.merge_hits(&mut tx, &plan.hits).await.context("storing rule hits")?;
+        }
         store_quarantine(&mut tx, rows, &merged, now).await.context("storing quarantine")?;
         let sightings = store_sightings(&mut tx, rows, &self.directory, &self.sighted).await.context("storing addresses")?;
         store_marks(&mut tx, rows, &self.directory, &merged, now).await.context("marking buckets")?;
+        store_segments(&mut tx, packing.await??, now).await.context("storing raw segments")?;
         tx.commit().await.context("committing")?;
         if self.sighted.len() > 100_000 {
             self.sighted.clear();
@@ -250,6 +247,31 @@ impl Task {
         self.sighted.extend(sightings);
         Ok(())
     }
+}
+
+/// What arrived together; `None` after the stop, when nothing is left.
+async fn gather(queue: &mut mpsc::Receiver<Job>, stop: &CancellationToken) -> Option<Vec<Job>> {
+    let first = tokio::select! {
+        biased;
+        job = queue.recv() => job?,
+        // What was submitted before the stop is still written.
+        () = stop.cancelled() => queue.try_recv().ok()?,
+    };
+    let mut rows = first.batch.records.len();
+    let mut jobs = vec![first];
+    let linger = tokio::time::sleep(LINGER);
+    tokio::pin!(linger);
+    while rows < MOST_ROWS {
+        tokio::select! {
+            biased;
+            job = queue.recv() => match job {
+                Some(job) => { rows = rows.saturating_add(job.batch.records.len()); jobs.push(job); }
+                None => break,
+            },
+            () = &mut linger => break,
+        }
+    }
+    Some(jobs)
 }
 
 fn sqlstate(error: &anyhow::Error) -> Option<String> {
@@ -292,28 +314,20 @@ async fn date_undated(db: &mut PgConnection, rows: &mut [Row]) -> sqlx::Result<(
     Ok(())
 }
 
-/// Rows of one table, each id at most once.
-#[derive(Debug)]
-struct Round {
-    rows: Rows,
-    sent: Vec<EventId>,
-    times: (DateTime<Utc>, DateTime<Utc>),
-}
-
 /// Where everything goes, settled before the transaction begins.
 #[derive(Debug)]
 struct Plan {
     /// Table and rows; an id that the group holds twice is in a later round of its table, so that both copies are compared.
-    rounds: Vec<(usize, Round)>,
-    hits: Rows,
+    rounds: Vec<(usize, Rows)>,
+    hits: CopyText,
     segments: Vec<(SegmentId, std::ops::Range<usize>)>,
 }
 
 impl Plan {
     fn of(rows: &[Row], directory: &Directory, now: DateTime<Utc>) -> Self {
         let segments = cut_segments(rows, now);
-        let mut rounds: Vec<Vec<Option<Round>>> = Vec::new();
-        let mut hits = Rows::default();
+        let mut rounds: BTreeMap<(usize, usize), Rows> = BTreeMap::new();
+        let mut hits = CopyText::default();
         let mut copies: HashMap<EventId, usize> = HashMap::new();
         let mut by_segment = segments.iter().flat_map(|(id, range)| range.clone().map(|n| (*id, n.saturating_sub(range.start))));
         for row in rows {
@@ -322,62 +336,77 @@ impl Plan {
                 let copy = copies.entry(event.id).and_modify(|n| *n = n.saturating_add(1)).or_insert(0);
                 let stamp = event.stamp.unwrap_or(row.received_at);
                 let host = directory.host(&event.host);
-                if rounds.len() <= *copy {
-                    rounds.push(std::iter::repeat_with(|| None).take(Fact::TABLES.len()).collect());
-                }
-                let Some(slot) = rounds.get_mut(*copy).and_then(|tables| tables.get_mut(event.table)) else { continue };
-                let round = slot.get_or_insert_with(|| Round { rows: Rows::default(), sent: Vec::new(), times: (stamp, stamp) });
-                let out = &mut round.rows.text;
-                out.value(Some(&host));
-                out.value(Some(&stamp));
-                out.value(Some(&event.id));
-                out.value(Some(&segment));
-                out.value(Some(&i32::try_from(ordinal).unwrap_or(i32::MAX)));
-                out.value(Some(&(event.time_quality as i16)));
-                out.value(Some(&event.field_errors).filter(|e| !e.is_empty()));
-                out.columns(&event.columns);
-                out.end_row();
-                round.rows.count = round.rows.count.saturating_add(1);
-                round.sent.push(event.id);
-                round.times = (round.times.0.min(stamp), round.times.1.max(stamp));
+                rounds.entry((*copy, event.table)).or_default().push(host, stamp, event.id, |out| {
+                    out.value(Some(&segment));
+                    out.value(Some(&i32::try_from(ordinal).unwrap_or(i32::MAX)));
+                    out.value(Some(&(event.time_quality as i16)));
+                    out.value(Some(&event.field_errors).filter(|e| !e.is_empty()));
+                    out.columns(&event.columns);
+                });
                 if *copy == 0 {
                     write_hits(&mut hits, event, host, stamp);
                 }
             }
         }
-        let rounds = rounds
-            .into_iter()
-            .flat_map(|tables| tables.into_iter().enumerate().filter_map(|(table, round)| round.map(|r| (table, r))))
-            .collect();
+        let rounds = rounds.into_iter().map(|((_, table), rows)| (table, rows)).collect();
         Self { rounds, hits, segments }
     }
 
-    /// Keeps the raw bytes of what is new; a segment without anything new is not stored.
-    async fn store_segments(&self, db: &mut PgConnection, rows: &[Row], now: DateTime<Utc>) -> anyhow::Result<()> {
-        for (id, range) in &self.segments {
-            let Some(slice) = rows.get(range.clone()) else { continue };
-            let kept = slice.iter().filter(|r| r.outcome == Outcome::Accepted).count();
-            let Some(first) = slice.first().filter(|_| kept > 0) else { continue };
-            let (body, raw_bytes) = segment::pack(slice.iter().map(|r| match r.outcome {
-                Outcome::Accepted => r.prepared.record.bytes.as_ref(),
-                Outcome::Duplicate | Outcome::Quarantined(_) => &[],
-            }))?;
-            sqlx::query!(
-                "-- intake::writer::store_segments
-                insert into segment (segment_id, received_at, token, protocol, records, raw_bytes, body) values ($1, $2, $3, $4, $5, $6, $7)",
-                id.0,
-                now,
-                first.origin.token,
-                first.origin.protocol,
-                i32::try_from(kept)?,
-                i32::try_from(raw_bytes)?,
-                body
-            )
-            .execute(&mut *db)
-            .await?;
-        }
-        Ok(())
+    /// Packs the raw bytes of what is new; a segment without anything new is not kept.
+    fn pack_segments(&self, rows: &[Row]) -> JoinHandle<anyhow::Result<Vec<Packed>>> {
+        let segments: Vec<_> = self
+            .segments
+            .iter()
+            .filter_map(|(id, range)| {
+                let slice = rows.get(range.clone())?;
+                let kept = slice.iter().filter(|r| r.outcome == Outcome::Accepted).count();
+                let origin = slice.first().filter(|_| kept > 0).map(|first| Arc::clone(&first.origin))?;
+                let records: Vec<Bytes> = slice
+                    .iter()
+                    .map(|r| match r.outcome {
+                        Outcome::Accepted => r.prepared.record.bytes.clone(),
+                        Outcome::Duplicate | Outcome::Quarantined(_) => Bytes::new(),
+                    })
+                    .collect();
+                Some((*id, origin, kept, records))
+            })
+            .collect();
+        tokio::task::spawn_blocking(move || {
+            let pack = |(id, origin, kept, records): (_, _, _, Vec<Bytes>)| {
+                let (body, raw_bytes) = segment::pack(records.iter().map(Bytes::as_ref))?;
+                Ok(Packed { id, origin, records: i32::try_from(kept)?, raw_bytes: i32::try_from(raw_bytes)?, body })
+            };
+            segments.into_iter().map(pack).collect()
+        })
     }
+}
+
+/// A segment ready to be stored.
+struct Packed {
+    id: SegmentId,
+    origin: Arc<Origin>,
+    records: i32,
+    raw_bytes: i32,
+    body: Vec<u8>,
+}
+
+async fn store_segments(db: &mut PgConnection, segments: Vec<Packed>, now: DateTime<Utc>) -> sqlx::Result<()> {
+    for s in segments {
+        sqlx::query!(
+            "-- intake::writer::store_segments
+            insert into segment (segment_id, received_at, token, protocol, records, raw_bytes, body) values ($1, $2, $3, $4, $5, $6, $7)",
+            s.id.0,
+            now,
+            s.origin.token,
+            s.origin.protocol,
+            s.records,
+            s.raw_bytes,
+            s.body
+        )
+        .execute(&mut *db)
+        .await?;
+    }
+    Ok(())
 }
 
 /// Neighbours of one origin share a segment until it is full.
@@ -399,9 +428,8 @@ fn cut_segments(rows: &[Row], now: DateTime<Utc>) -> Vec<(SegmentId, std::ops::R
     segments
 }
 
-fn write_hits(rows: &mut Rows, event: &Identified, host: HostId, stamp: DateTime<Utc>) {
+fn write_hits(out: &mut CopyText, event: &Identified, host: HostId, stamp: DateTime<Utc>) {
     for hit in &event.hits {
-        let out = &mut rows.text;
         out.value(Some(&host));
         out.value(Some(&stamp));
         out.value(Some(&event.id));
@@ -416,7 +444,6 @@ fn write_hits(rows: &mut Rows, event: &Identified, host: HostId, stamp: DateTime
         out.value(event.subject.pid.as_ref());
         out.value(event.subject.image.as_ref());
         out.end_row();
-        rows.count = rows.count.saturating_add(1);
     }
 }
 
@@ -531,8 +558,6 @@ async fn store_marks(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::fact::CopyText;
-    use bytes::Bytes;
 
     fn row(token: &str, size: usize) -> Row {
         Row {

@@ -18,9 +18,16 @@ use chrono::TimeDelta;
 use std::{sync::Arc, time::Duration};
 
 /// How old the oldest mark of a host must be: a trickle is not one pass per event.
-const SETTLE: TimeDelta = TimeDelta::milliseconds(500);
+const SETTLE: TimeDelta = TimeDelta::seconds(2);
 /// How long the loop waits for news.
 const POLL: Duration = Duration::from_millis(250);
+
+/// Kilobytes waiting for COMMIT from which on receiving goes first: nobody loses what is evaluated later. Measured: sixteen senders
+/// at full speed keep 7,000 waiting, a fleet of 10,000 hosts with an event a second 500.
+const PRESSED: usize = 2_048;
+/// Then the worker rests this many times as long as it worked, up to the longest rest.
+const REST: u32 = 3;
+const LONGEST_REST: Duration = Duration::from_secs(5);
 
 /// How often what time alone changes is looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
@@ -35,7 +42,9 @@ pub async fn run(app: Arc<App>) {
                 tracing::error!(error = format!("{error:#}"), "housekeeping failed; trying again in a minute");
             }
         }
+        let started = std::time::Instant::now();
         let pause = match pass(&app, SETTLE).await {
+            Ok(_) if app.writer.waiting_kib() >= PRESSED => started.elapsed().saturating_mul(REST).clamp(POLL, LONGEST_REST),
             Ok(report) if report.marks > 0 || report.bands > 0 => Duration::ZERO,
             Ok(_) => POLL + Duration::from_millis(rand::random::<u64>() % 50),
             Err(error) => {
@@ -49,7 +58,7 @@ pub async fn run(app: Arc<App>) {
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
                     // Written now, settled a little later.
-                    () = app.marked.notified() => tokio::time::sleep(POLL.min(pause)).await,
+                    () = app.marked.notified(), if pause <= POLL * 2 => tokio::time::sleep(POLL.min(pause)).await,
                 }
             } => {}
         }

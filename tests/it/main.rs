@@ -3,6 +3,7 @@
 
 mod api;
 mod architecture;
+mod aside;
 mod embedded;
 mod faults;
 mod harness;

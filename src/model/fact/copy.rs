@@ -2,7 +2,7 @@
 //! NUL cannot be stored and is gone before (`sources::repair`), a leftover is written as U+FFFD.
 
 use crate::model::ids::{EventId, GroupKey, HostId, ProcessGuid, SegmentId};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, Timelike as _, Utc};
 use std::{fmt::Write as _, net::IpAddr};
 
 /// Longest text stored in one column, in bytes; the raw record keeps the rest.
@@ -66,17 +66,20 @@ pub trait CopyValue {
     fn write(&self, out: &mut String);
 }
 
-fn escaped(text: &str, out: &mut String) {
-    for c in text.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\0' => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
+fn escaped(mut text: &str, out: &mut String) {
+    while let Some(at) = text.bytes().position(|b| matches!(b, b'\\' | b'\n' | b'\r' | b'\t' | b'\0')) {
+        let (before, rest) = text.split_at(at);
+        out.push_str(before);
+        out.push_str(match rest.as_bytes().first() {
+            Some(b'\\') => "\\\\",
+            Some(b'\n') => "\\n",
+            Some(b'\r') => "\\r",
+            Some(b'\t') => "\\t",
+            _ => "\u{fffd}",
+        });
+        text = rest.get(1..).unwrap_or_default();
     }
+    out.push_str(text);
 }
 
 /// The longest prefix of at most [`LONGEST_TEXT`] bytes that ends on a character.
@@ -118,7 +121,21 @@ impl CopyValue for bool {
 
 impl CopyValue for DateTime<Utc> {
     fn write(&self, out: &mut String) {
-        write!(out, "{}", self.format("%Y-%m-%d %H:%M:%S%.6f+00")).expect("writing to a String cannot fail");
+        // Field by field: chrono's own formatter reads its pattern anew for every value.
+        let (day, time) = (self.date_naive(), self.time());
+        write!(
+            out,
+            "{:04}-{:02}-{:02} {:02}:{:02}:{:02}.{:06}+00",
+            day.year(),
+            day.month(),
+            day.day(),
+            time.hour(),
+            time.minute(),
+            time.second(),
+            // A leap second counts on in chrono's nanoseconds.
+            (time.nanosecond() / 1_000).min(999_999)
+        )
+        .expect("writing to a String cannot fail");
     }
 }
 

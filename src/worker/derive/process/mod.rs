@@ -216,19 +216,20 @@ impl Rows {
         by_id.or_else(|| self.near(known, start.pid, start.started_at, SAME_START).into_iter().find(|n| self.all[*n].same(start)))
     }
 
-    /// The row that a mention means.
+    /// The row that a mention means; its own row if it has one and no start fits better.
     fn of_mention(&self, mention: &Instance) -> Option<usize> {
+        let own = self.by_id.get(&mention.process_id).copied();
         if mention.guid.is_some() {
-            return self.by_id.get(&mention.process_id).copied();
+            return own;
         }
         if mention.start_observed {
             let near = self.near(&self.by_pid, mention.pid, mention.started_at, SAME_SAMPLED_START);
-            return near.into_iter().find(|n| self.all[*n].same(mention) || self.all[*n].is_start_of(mention));
+            return near.into_iter().find(|n| self.all[*n].same(mention) || self.all[*n].is_start_of(mention)).or(own);
         }
         // By pid alone: the latest start before the mention that had not ended.
         let starts = mention.pid.and_then(|p| self.by_pid.get(&p))?;
-        let before = starts.range(..=(mention.started_at + SAME_START, i64::MAX)).rev().map(|(_, n)| *n);
-        before.take(100).find(|n| self.all[*n].ended_at.is_none_or(|end| end + SAME_START > mention.started_at))
+        let mut before = starts.range(..=(mention.started_at + SAME_START, i64::MAX)).rev().map(|(_, n)| *n).take(100);
+        before.find(|n| self.all[*n].ended_at.is_none_or(|end| end + SAME_START > mention.started_at)).or(own)
     }
 }
 
@@ -385,6 +386,21 @@ mod tests {
         let late = merge(&[stored], News { starts: vec![instance(Some(1), 7, 1_000, true)], mentions: vec![], pids: BTreeSet::new() }, |_| true);
         assert_eq!(late.len(), 1);
         assert_eq!(late[0].last_sign, at(9_000));
+    }
+
+    #[test]
+    fn one_program_written_in_two_ways_is_one_row_whichever_was_heard_first() {
+        let mention = |image: &str, at_: i64| Instance {
+            process_id: id_of_mention(7, r"c:\x\a.exe"),
+            image: Some(image.into()),
+            last_sign: at(at_),
+            ..instance(None, 7, at_, false)
+        };
+        for order in [[500, 100], [100, 500]] {
+            let rows = merged(vec![], vec![mention(r"C:\x\a.exe", order[0]), mention(r"c:\X\A.EXE", order[1])]);
+            assert_eq!(rows.len(), 1);
+            assert_eq!((rows[0].started_at, rows[0].last_sign), (at(100), at(500)));
+        }
     }
 
     #[test]

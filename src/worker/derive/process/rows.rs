@@ -265,6 +265,7 @@ pub(super) async fn delete(db: &mut PgConnection, gone: &[(i64, i64)]) -> sqlx::
     Ok(())
 }
 
+/// Writes the rows; a parent that is named by GUID is pointed at with the same stroke.
 pub(super) async fn save(db: &mut PgConnection, rows: &[(i64, Instance)]) -> sqlx::Result<()> {
     macro_rules! column { ($f:expr) => { rows.iter().map($f).collect::<Vec<_>>() } }
     // A text column may hold a NUL only if a repair was missed; COPY wrote the facts, so none is left.
@@ -272,16 +273,17 @@ pub(super) async fn save(db: &mut PgConnection, rows: &[(i64, Instance)]) -> sql
         "-- worker::derive::process::save
         insert into process (host_id, process_id, started_at, ended_at, last_sign, start_observed, guid, pid, image, image_name, command_line,
           original_file_name, company, product, description, sha256, user_name, integrity, session, parent_guid, parent_pid, parent_image,
-          parent_command_line, group_key, event_at, event_id)
+          parent_command_line, group_key, event_at, event_id, parent_process_id)
         select host_id, process_id, started_at, ended_at, last_sign, start_observed, guid, pid, image, lower(image_name), command_line,
           original_file_name, company, product, description, sha256, user_name, integrity, session, parent_guid, parent_pid, parent_image,
-          parent_command_line, group_key, event_at, event_id
+          parent_command_line, group_key, event_at, event_id, parent_process_id
         from unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[], $6::boolean[], $7::uuid[],
           $8::bigint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[],
-          $18::text[], $19::bigint[], $20::uuid[], $21::bigint[], $22::text[], $23::text[], $24::bigint[], $25::timestamptz[], $26::uuid[])
+          $18::text[], $19::bigint[], $20::uuid[], $21::bigint[], $22::text[], $23::text[], $24::bigint[], $25::timestamptz[], $26::uuid[],
+          $27::bigint[])
         as r (host_id, process_id, started_at, ended_at, last_sign, start_observed, guid, pid, image, image_name, command_line,
           original_file_name, company, product, description, sha256, user_name, integrity, session, parent_guid, parent_pid, parent_image,
-          parent_command_line, group_key, event_at, event_id)
+          parent_command_line, group_key, event_at, event_id, parent_process_id)
         order by host_id, process_id
         on conflict (host_id, process_id) do update set
           started_at = excluded.started_at, ended_at = excluded.ended_at, last_sign = excluded.last_sign,
@@ -290,7 +292,8 @@ pub(super) async fn save(db: &mut PgConnection, rows: &[(i64, Instance)]) -> sql
           company = excluded.company, product = excluded.product, description = excluded.description, sha256 = excluded.sha256,
           user_name = excluded.user_name, integrity = excluded.integrity, session = excluded.session, parent_guid = excluded.parent_guid,
           parent_pid = excluded.parent_pid, parent_image = excluded.parent_image, parent_command_line = excluded.parent_command_line,
-          group_key = excluded.group_key, event_at = excluded.event_at, event_id = excluded.event_id",
+          group_key = excluded.group_key, event_at = excluded.event_at, event_id = excluded.event_id,
+          parent_process_id = coalesce(excluded.parent_process_id, process.parent_process_id)",
         &column!(|r| r.0),
         &column!(|r| r.1.process_id),
         &column!(|r| r.1.started_at),
@@ -317,28 +320,17 @@ pub(super) async fn save(db: &mut PgConnection, rows: &[(i64, Instance)]) -> sql
         &column!(|r| r.1.group_key),
         &column!(|r| r.1.event_at) as &[Option<DateTime<Utc>>],
         &column!(|r| r.1.event_id.map(|e| e.0)) as &[Option<uuid::Uuid>],
+        &column!(|r| r.1.parent_guid.map(id_of_guid)) as &[Option<i64>],
     )
     .execute(db)
     .await?;
     Ok(())
 }
 
-/// Points children at their parents: by GUID, else the latest start of the parent's pid before the child's.
+/// Points children whose parent has no GUID at the latest start of the parent's pid before the child's.
 pub(super) async fn link_parents(db: &mut PgConnection, rows: &[(i64, Instance)]) -> sqlx::Result<()> {
     let hosts: Vec<i64> = rows.iter().map(|r| r.0).collect();
     let ids: Vec<i64> = rows.iter().map(|r| r.1.process_id).collect();
-    let parents: Vec<Option<i64>> = rows.iter().map(|r| r.1.parent_guid.map(id_of_guid)).collect();
-    sqlx::query!(
-        "-- worker::derive::process::link_parents: by GUID
-        update process p set parent_process_id = k.parent
-        from unnest($1::bigint[], $2::bigint[], $3::bigint[]) as k (host_id, process_id, parent)
-        where p.host_id = k.host_id and p.process_id = k.process_id and k.parent is not null and p.parent_process_id is distinct from k.parent",
-        &hosts,
-        &ids,
-        &parents as &[Option<i64>]
-    )
-    .execute(&mut *db)
-    .await?;
     sqlx::query!(
         "-- worker::derive::process::link_parents: by pid, for the rows themselves and for children of their pids
         with concerned as (
