@@ -4,6 +4,7 @@
 #![warn(clippy::indexing_slicing, clippy::string_slice, clippy::arithmetic_side_effects, clippy::expect_used, clippy::panic)]
 
 mod directory;
+mod group;
 mod segment;
 mod stage;
 mod writer;

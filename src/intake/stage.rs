@@ -52,6 +52,11 @@ impl Rows {
         self.keys.push(Key { host, at, id, text: start..self.text.as_bytes().len() });
     }
 
+    /// First and last time.
+    fn times(&self) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+        Some((self.keys.iter().map(|k| k.at).min()?, self.keys.iter().map(|k| k.at).max()?))
+    }
+
     /// Text of the rows that `wanted` chooses.
     fn text(&self, wanted: impl Fn(&Key) -> bool) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.text.as_bytes().len());
@@ -146,12 +151,20 @@ impl Stage {
         Ok(())
     }
 
-    /// Stores the rows of one fact table. Inside the caller's transaction.
-    pub(super) async fn merge(&self, db: &mut PgConnection, table: usize, rows: &mut Rows, merged: &mut Merged) -> sqlx::Result<()> {
-        let Some(statements) = self.facts.get(table) else { return Ok(()) };
+    /// Stores the rows of one fact table that are new, inside the caller's transaction, and answers which are not: they are there, or
+    /// `unseen` in another transaction.
+    pub(super) async fn add(
+        &self,
+        db: &mut PgConnection,
+        table: usize,
+        rows: &mut Rows,
+        unseen: Option<&HashSet<EventId>>,
+        merged: &mut Merged,
+    ) -> sqlx::Result<HashSet<EventId>> {
+        let Some(statements) = self.facts.get(table) else { return Ok(HashSet::new()) };
         // Neighbours in the index are written together, and writers of two processes wait for each other in the same order.
         rows.keys.sort_unstable_by_key(|k| (k.host, k.at, k.id));
-        let (Some(since), Some(until)) = (rows.keys.iter().map(|k| k.at).min(), rows.keys.iter().map(|k| k.at).max()) else { return Ok(()) };
+        let Some((since, until)) = rows.times() else { return Ok(HashSet::new()) };
         macro_rules! column { ($f:expr) => { rows.keys.iter().map($f).collect::<Vec<_>>() } }
         let known = sqlx::query(AssertSqlSafe(statements.known.clone()))
             .bind(column!(|k| k.host.0))
@@ -161,20 +174,33 @@ impl Stage {
             .bind(until)
             .fetch_all(&mut *db)
             .await?;
-        let known: HashSet<EventId> = ids(known)?.into_iter().collect();
+        let mut known: HashSet<EventId> = ids(known)?.into_iter().collect();
+        if let Some(unseen) = unseen.filter(|unseen| !unseen.is_empty()) {
+            known.extend(rows.keys.iter().map(|key| key.id).filter(|id| unseen.contains(id)));
+        }
         if known.len() < rows.keys.len() {
             copy(db, &statements.copy, &rows.text(|key| !known.contains(&key.id))).await?;
             merged.new.extend(rows.keys.iter().map(|key| key.id).filter(|id| !known.contains(id)));
         }
-        if !known.is_empty() {
-            copy(db, &statements.stage, &rows.text(|key| known.contains(&key.id))).await?;
-            for (sql, into) in [(&statements.conflicts, &mut merged.conflicting), (&statements.complete, &mut merged.completed)] {
-                let found = sqlx::query(AssertSqlSafe(sql.clone())).bind(since).bind(until).fetch_all(&mut *db).await?;
-                into.extend(ids(found)?);
-            }
-            run(db, &statements.clear).await?;
+        Ok(known)
+    }
+
+    /// Compares the `known` rows with what is stored and completes that.
+    pub(super) async fn complete(
+        &self,
+        db: &mut PgConnection,
+        table: usize,
+        rows: &Rows,
+        known: &HashSet<EventId>,
+        merged: &mut Merged,
+    ) -> sqlx::Result<()> {
+        let (Some(statements), Some((since, until)), false) = (self.facts.get(table), rows.times(), known.is_empty()) else { return Ok(()) };
+        copy(db, &statements.stage, &rows.text(|key| known.contains(&key.id))).await?;
+        for (sql, into) in [(&statements.conflicts, &mut merged.conflicting), (&statements.complete, &mut merged.completed)] {
+            let found = sqlx::query(AssertSqlSafe(sql.clone())).bind(since).bind(until).fetch_all(&mut *db).await?;
+            into.extend(ids(found)?);
         }
-        Ok(())
+        run(db, &statements.clear).await
     }
 
     /// Stores rule hits; a hit that is there stays.

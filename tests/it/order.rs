@@ -67,3 +67,17 @@ async fn a_batch_that_holds_its_events_twice_counts_each_once() {
     let receipt = app.send(&twice).await;
     assert_eq!((receipt["accepted"].as_u64(), receipt["duplicate"].as_u64()), (Some(events.len() as u64), Some(events.len() as u64)));
 }
+
+#[tokio::test]
+async fn what_eight_senders_send_at_once_is_stored_once() {
+    let app = TestApp::new().await;
+    let events = story::renamed_miner();
+    // In groups that follow each other closely: while one is committed, the next already holds the same events.
+    let sent = (0..8).flat_map(|_| events.chunks(40)).map(|batch| app.send(batch));
+    let answers = futures_util::future::join_all(sent).await;
+    let sum = |key: &str| answers.iter().map(|a| a[key].as_u64().unwrap()).sum::<u64>();
+    assert_eq!((sum("accepted"), sum("duplicate"), sum("quarantined")), (events.len() as u64, events.len() as u64 * 7, 0));
+    app.settle().await;
+    let straight = told(&events, None).await;
+    assert_eq!(content(&app).await, straight);
+}
