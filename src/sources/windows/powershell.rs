@@ -1,4 +1,4 @@
-//! PowerShell: script blocks (4104), module logging (4103), host start and pipeline (400, 800). Here the logging process and
+//! PowerShell: script blocks (4104), module logging (4103), host and pipeline (400, 403, 600, 800). Here the logging process and
 //! account are the subject.
 
 use super::{Facts, Record, one};
@@ -53,9 +53,9 @@ fn module(record: &Record<'_>) -> Script {
     }
 }
 
-/// 400 and 800 of the classic log: nameless texts with lines `HostApplication=..`.
+/// 400, 403, 600 and 800 of the classic log: nameless texts with lines `HostApplication=..`.
 pub(super) fn host_facts(record: &Record<'_>) -> Facts {
-    if !matches!(record.event_id, 400 | 800) {
+    if !matches!(record.event_id, 400 | 403 | 600 | 800) {
         return Facts::new();
     }
     let v = &record.values;
