@@ -172,7 +172,10 @@ impl Decoder<'_> {
         if text.starts_with('{') {
             return super::json::read(text.as_bytes(), |tree, _| self.recognised(tree, context)).ok().flatten();
         }
-        network::squid::line(text).map(|access| access.decode(self))
+        if let Some(access) = network::squid::line(text) {
+            return Some(access.decode(self));
+        }
+        network::firewall::line(text).map(|entry| entry.decode(self, context))
     }
 
     /// Decodes text: event XML, a JSON document, or a line of a log we know.
