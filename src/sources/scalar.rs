@@ -461,6 +461,8 @@ pub(super) fn query_results(text: &str) -> (Vec<IpAddr>, Vec<String>) {
             }
             None => match ip_text(part) {
                 Some(address) => addresses.push(address),
+                // Long answers are cut short, often inside an address.
+                None if part.contains(':') || !part.bytes().any(|b| b.is_ascii_alphabetic()) => {}
                 None => aliases.push(dns_name(part)),
             },
         }

@@ -198,9 +198,9 @@ fn columns(line: &str) -> Vec<Cow<'_, str>> {
 
 /// Positions are those of the vendor's documentation, counted from 1 (wire formats, section 13).
 fn panos(text: &str) -> Option<Entry<'_>> {
-    // The head of syslog ends in the first field, which is always 1 or empty.
-    let (head, _) = text.split_once(',').filter(|(head, _)| head.ends_with('1') || head.is_empty())?;
-    if head.len() > 256 {
+    // The head of syslog ends in the first field, a number nobody uses.
+    let (head, _) = text.split_once(',').filter(|(head, _)| head.len() <= 256)?;
+    if !head.rsplit(' ').next()?.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
     let columns = columns(text);

@@ -387,7 +387,7 @@ fn process_access_has_both_ends() {
     assert!(tamper.guid.is_some_and(|g| Some(g) != tamper.source_guid));
 }
 
-/// Run values and service images start programs; other values are raw only.
+/// Run values and service images start programs; other values are settings.
 #[test]
 fn registry_values_that_start_programs_are_persistence() {
     let set = |object: &str, details: &str| {
@@ -417,6 +417,7 @@ fn registry_values_that_start_programs_are_persistence() {
         r"HKLM\System\CurrentControlSet\Services\Sync\Config\Last",
         r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\RunOther\x",
     ] {
-        assert_eq!(set(other, "x").fact.table(), "other_event", "{other}");
+        let setting = fact!(set(other, "x"), SettingChange);
+        assert_eq!((setting.kind.as_deref(), setting.name.as_deref()), (Some("registry"), Some(other)));
     }
 }

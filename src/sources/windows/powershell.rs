@@ -49,7 +49,10 @@ fn module(record: &Record<'_>) -> Script {
         text: v.string("Payload").or_else(|| from_ecs("powershell.command.value")),
         path: labelled("Script Name").map(str::to_owned).or_else(|| v.string("Path")),
         command_line: application.map(str::to_owned).or_else(|| from_ecs("process.command_line")),
-        user_name: labelled("User").and_then(scalar::account).or_else(|| record.logging_user.clone()),
+        user_name: labelled("User")
+            .and_then(scalar::account)
+            .or_else(|| v.account("User"))
+            .or_else(|| record.logging_user.clone()),
     }
 }
 
