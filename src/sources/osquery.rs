@@ -103,7 +103,7 @@ fn fact(columns: &Json<'_>, row: &Json<'_>) -> Option<Fact> {
         return Some(connection.into());
     }
     if let Some(event) = columns.str_at("type").filter(|_| has("pid") && has("ppid")) {
-        return process_event(columns, event);
+        return process_event(columns, event, row.get("unixTime").and_then(scalar::time));
     }
     let response = |name: &str| columns.get(name).and_then(scalar::text);
     if let (Some(query), Some(answers), true) = (text("name"), response("response"), has("pid")) {
@@ -119,7 +119,9 @@ fn fact(columns: &Json<'_>, row: &Json<'_>) -> Option<Fact> {
         };
         return Some(asked.into());
     }
-    if let Some(line) = text("command_line_template").or_else(|| text("executable_path").filter(|_| has("relative_path"))) {
+    if let Some(line) =
+        text("command_line_template").or_else(|| text("executable_path").filter(|_| has("relative_path")))
+    {
         let (command, arguments) = scalar::split_command(&line);
         let consumer = Persistence {
             kind: Some("wmi_consumer".to_owned()),
@@ -179,10 +181,11 @@ fn fact(columns: &Json<'_>, row: &Json<'_>) -> Option<Fact> {
 }
 
 /// A row of `process_etw_events`.
-fn process_event(columns: &Json<'_>, event: &str) -> Option<Fact> {
+fn process_event(columns: &Json<'_>, event: &str, queried: Option<Stamp>) -> Option<Fact> {
     let text = |name: &str| scalar::text(columns.get(name)?).map(Cow::into_owned);
     let pid = |name: &str| scalar::pid(columns.get(name)?).ok().flatten();
-    let at = ["datetime", "time"].iter().find_map(|name| scalar::time(columns.get(name)?)).and_then(Stamp::utc);
+    let happened = columns.get("datetime").and_then(scalar::time).filter(|stamp| stamp.has_zone());
+    let at = happened.or(queried).and_then(Stamp::utc);
     Some(match event {
         "ProcessStart" => ProcessStart {
             pid: pid("pid"),

@@ -68,7 +68,9 @@ impl Shape {
             Self::Flat
         } else if has("metricset.name") || doc.str_at("event.dataset").is_some_and(metrics::is_metric) {
             Self::Metricbeat
-        } else if has("event.category") && (has("process") || has("destination") || has("dns") || has("process.pid")) {
+        } else if has("event.category")
+            && ["process", "destination", "dns", "process.pid", "destination.ip"].into_iter().any(has)
+        {
             Self::Ecs
         } else if matches!(doc.get("resourceLogs"), Some(Json::Array(_))) {
             Self::OtlpLogs

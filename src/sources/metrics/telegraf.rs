@@ -105,7 +105,9 @@ fn text(metric: &Json<'_>, name: &str) -> Option<String> {
 fn host(share: Option<f64>, logical_cpus: Option<i64>, uptime_seconds: Option<i64>) -> Option<Fact> {
     let known = share.is_some() || logical_cpus.is_some() || uptime_seconds.is_some();
     let source = Some("telegraf".to_owned());
-    known.then(|| HostSample { share: share.and_then(percent), logical_cpus, uptime_seconds, source, gpu_share: None }.into())
+    known.then(|| {
+        HostSample { share: share.and_then(percent), logical_cpus, uptime_seconds, source, gpu_share: None }.into()
+    })
 }
 
 fn procstat(metric: &Json<'_>) -> Option<Fact> {

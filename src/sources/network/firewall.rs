@@ -127,9 +127,9 @@ fn fortigate(text: &str) -> Option<Entry<'_>> {
         value.filter(|value| !scalar::is_null(value))
     };
     let (kind, _) = get("type").zip(get("logid"))?;
-    let stamp = get("date").zip(get("time")).and_then(|(date, time)| {
-        scalar::time_text(&format!("{date} {time} {}", get("tz").unwrap_or_default()))
-    });
+    let stamp = get("date")
+        .zip(get("time"))
+        .and_then(|(date, time)| scalar::time_text(&format!("{date} {time} {}", get("tz").unwrap_or_default())));
     let address = |name: &str| get(name).and_then(scalar::ip_text);
     let traffic = kind == "traffic";
     let session = (traffic || kind == "utm").then(|| address("srcip").zip(address("dstip"))).flatten().map(|(a, b)| {
@@ -274,7 +274,13 @@ mod tests {
 
     #[test]
     fn other_lines_are_not_a_firewalls() {
-        for text in ["hello", "date=today", "1,2,3", "date=2026-03-02 time=09:14:05 a=b", "x1,2026/03/02 09:14:05,y,lower,z,1,2026/03/02 09:14:05"] {
+        for text in [
+            "hello",
+            "date=today",
+            "1,2,3",
+            "date=2026-03-02 time=09:14:05 a=b",
+            "x1,2026/03/02 09:14:05,y,lower,z,1,2026/03/02 09:14:05",
+        ] {
             assert!(line(text).is_none(), "{text}");
         }
     }

@@ -3,11 +3,7 @@
 //! Fields that both sides have must agree; where they do not, [`EXCEPTIONS`] says why.
 
 use super::{fixtures::telemetry, *};
-use crate::{
-    intake::split,
-    model::fact::{Connection, Fact},
-};
-use bytes::Bytes;
+use crate::model::fact::{Connection, Fact};
 use chrono::{DateTime, Utc};
 use evtx::{EvtxParser, ParserSettings};
 use std::{
@@ -31,7 +27,8 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("suricata_eve/eve-metadata", "destination", PACKET),
     ("suricata_eve/eve-metadata", "destination port", PACKET),
 ];
-const PACKET: &str = "theirs is the direction of the packet that raised the alert, ours that of the connection; `both ends` agree";
+const PACKET: &str =
+    "theirs is the direction of the packet that raised the alert, ours that of the connection; `both ends` agree";
 
 /// Values of one record by field; several where order or number says nothing.
 type Fields = BTreeMap<&'static str, BTreeSet<String>>;
@@ -144,7 +141,8 @@ fn theirs(document: &Value) -> Fields {
     flat("", document, &mut plain);
     let all = |path: &str| plain.get(path).cloned().unwrap_or_default();
     let one = |path: &str| all(path).into_iter().next();
-    let time = |path: &str| one(path).and_then(|t| DateTime::parse_from_rfc3339(&t).ok()).map(|t| milliseconds(t.to_utc()));
+    let time =
+        |path: &str| one(path).and_then(|t| DateTime::parse_from_rfc3339(&t).ok()).map(|t| milliseconds(t.to_utc()));
     let account = |name: &str, domain: &str| {
         one(name).map(|name| lower(&one(domain).map_or(name.clone(), |domain| format!("{domain}\\{name}"))))
     };
@@ -164,7 +162,11 @@ fn theirs(document: &Value) -> Fields {
     put(&mut f, "original file name", one("process.pe.original_file_name"));
     put(&mut f, "user", account("user.name", "user.domain"));
     ends(&mut f, end("source"), end("destination"));
-    put(&mut f, "server name", one("url.domain").or_else(|| one("destination.domain")).or_else(|| one("tls.client.server_name")));
+    put(
+        &mut f,
+        "server name",
+        one("url.domain").or_else(|| one("destination.domain")).or_else(|| one("tls.client.server_name")),
+    );
     put(&mut f, "transport", one("network.transport"));
     put(&mut f, "question", one("dns.question.name").as_deref().map(lower));
     let (addresses, aliases): (Vec<_>, Vec<_>) =
@@ -257,6 +259,11 @@ fn expected(path: &Path, more: &str) -> Vec<Value> {
     }
 }
 
+fn lines(path: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
 /// Whose zone the tester's collector was in.
 fn zone_of(document: &Value) -> Option<i32> {
     let zone = document["event.timezone"].as_str()?;
@@ -270,8 +277,7 @@ fn what_others_expect_of_their_fixtures_is_what_we_read() {
     let mut table = Table::default();
     for path in files(&folder.join("winlogbeat_golden"), ".evtx") {
         let golden = expected(&path, ".golden.json");
-        let mut parser =
-            EvtxParser::from_path(&path).unwrap().with_configuration(ParserSettings::new().indent(false));
+        let mut parser = EvtxParser::from_path(&path).unwrap().with_configuration(ParserSettings::new().indent(false));
         let records: Vec<String> = parser.records_json().map(|record| record.unwrap().data).collect();
         assert_eq!(records.len(), golden.len(), "{}", path.display());
         for (n, (record, golden)) in records.iter().zip(&golden).enumerate() {
@@ -284,27 +290,27 @@ fn what_others_expect_of_their_fixtures_is_what_we_read() {
     }
     for path in files(&folder.join("filebeat_network"), ".log") {
         let expected = expected(&path, "-expected.json");
-        let body = Bytes::from(std::fs::read(&path).unwrap());
-        let records: Vec<Bytes> = split::records(&body).collect();
-        for (n, record) in records.iter().enumerate() {
+        for (n, text) in lines(&path).iter().enumerate() {
             // Filebeat drops a line it cannot read; most documents say which they are of.
-            let text = String::from_utf8_lossy(record);
-            let original = |d: &&Value| d["event.original"].as_str().is_some_and(|original| original.trim() == text);
-            let Some(expected) = expected.iter().find(original).or_else(|| expected.get(n).filter(|d| d["event.original"].is_null()))
+            let original = |d: &&Value| d["event.original"].as_str().is_some_and(|original| original.trim() == *text);
+            let Some(expected) =
+                expected.iter().find(original).or_else(|| expected.get(n).filter(|d| d["event.original"].is_null()))
             else {
                 println!("no expected document: {}:{}", path.display(), n + 1);
                 continue;
             };
             let defaults = Defaults { utc_offset_minutes: zone_of(expected), ..Defaults::default() };
-            let events = decode(&record_with(record, defaults)).unwrap_or_else(|e| panic!("{}:{}: {e}", path.display(), n + 1));
+            let events = decode(&record_with(text.as_bytes(), defaults.clone()))
+                .unwrap_or_else(|e| panic!("{}:{}: {e}", path.display(), n + 1));
             table.compare(&path, n + 1, &events, expected);
+            let again = decode(&record_with(expected.to_string().as_bytes(), defaults)).unwrap();
+            table.compare(&path.with_extension("ecs"), n + 1, &again, expected);
         }
     }
     for path in files(&folder.join("osquery"), ".log") {
         let expected = expected(&path, "-expected.json");
-        let body = Bytes::from(std::fs::read(&path).unwrap());
-        for (n, (record, expected)) in split::records(&body).zip(&expected).enumerate() {
-            let events = decode(&record_with(&record, Defaults::default())).unwrap();
+        for (n, (text, expected)) in lines(&path).iter().zip(&expected).enumerate() {
+            let events = decode(&record_with(text.as_bytes(), Defaults::default())).unwrap();
             table.compare(&path, n + 1, &events, expected);
         }
     }

@@ -6,6 +6,7 @@
 mod agreement;
 mod fixtures;
 mod hostile;
+mod pitfalls;
 mod sensors;
 mod time_and_host;
 mod windows;

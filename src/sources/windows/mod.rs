@@ -290,6 +290,11 @@ impl Ends {
     }
 }
 
+/// Addresses and aliases of an ECS answer.
+pub(super) fn ecs_answers(doc: &Json<'_>) -> (Vec<IpAddr>, Vec<String>) {
+    sysmon::ecs_answers(Some(doc))
+}
+
 /// One fact.
 fn one(fact: impl Into<Fact>) -> Facts {
     smallvec![fact.into()]

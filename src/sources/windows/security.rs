@@ -1,9 +1,7 @@
 //! Security log: processes, connections, tasks, services, registry, privileges.
 
 use super::{Ends, Facts, Record, one, prefixed_account, registry, service, taskscheduler};
-use crate::model::{
-    fact::{Connection, Fact, ProcessStart, ProcessStop, SettingChange},
-};
+use crate::model::fact::{Connection, Fact, ProcessStart, ProcessStop, SettingChange};
 use crate::sources::{json::Json, scalar};
 use chrono::{DateTime, Utc};
 
