@@ -258,6 +258,10 @@ impl Reader {
 
     fn event_log(&mut self, file: Box<dyn ReadSeek + '_>) -> anyhow::Result<()> {
         let settings = ParserSettings::new().indent(false);
+        let file = WholeChunks::new(file)?;
+        if file.missing() > 0 {
+            self.trouble(format!("cut off: {} bytes of its last chunk are missing", file.missing()));
+        }
         let mut parser = EvtxParser::from_read_seek(file)?.with_configuration(settings);
         for record in parser.records_json() {
             match record {
@@ -372,6 +376,58 @@ impl<'a> Input<'a> {
     }
 }
 
+/// An event log as if nothing had been cut off: zeros fill its last chunk, so that the records before are read.
+struct WholeChunks<R> {
+    inner: R,
+    length: u64,
+    position: u64,
+}
+
+impl<R: Read + Seek> WholeChunks<R> {
+    const HEADER: u64 = 4_096;
+    const CHUNK: u64 = 65_536;
+
+    fn new(mut inner: R) -> io::Result<Self> {
+        let length = inner.seek(SeekFrom::End(0))?;
+        inner.seek(SeekFrom::Start(0))?;
+        Ok(Self { inner, length, position: 0 })
+    }
+
+    /// How many zeros that takes.
+    fn missing(&self) -> u64 {
+        let chunks = self.length.saturating_sub(Self::HEADER);
+        chunks.next_multiple_of(Self::CHUNK) - chunks
+    }
+}
+
+impl<R: Read + Seek> Read for WholeChunks<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = if self.position < self.length {
+            self.inner.read(into)?
+        } else {
+            let left = (self.length + self.missing()).saturating_sub(self.position);
+            let zeros = into.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            into[..zeros].fill(0);
+            zeros
+        };
+        self.position += read as u64;
+        Ok(read)
+    }
+}
+
+impl<R: Read + Seek> Seek for WholeChunks<R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let to = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(by) => (self.length + self.missing()).checked_add_signed(by),
+            SeekFrom::Current(by) => self.position.checked_add_signed(by),
+        };
+        self.position = to.ok_or(io::ErrorKind::InvalidInput)?;
+        self.inner.seek(SeekFrom::Start(self.position.min(self.length)))?;
+        Ok(self.position)
+    }
+}
+
 /// Shows on the bar what is read.
 struct Counted<R> {
     inner: R,
@@ -416,6 +472,17 @@ mod tests {
         let marked = || std::iter::once(0xFEFF).chain(text.encode_utf16());
         assert_eq!(utf16(&marked().flat_map(u16::to_le_bytes).collect::<Vec<_>>()), text);
         assert_eq!(utf16(&marked().flat_map(u16::to_be_bytes).collect::<Vec<_>>()), text);
+    }
+
+    #[test]
+    fn a_log_that_was_cut_off_ends_in_zeros() {
+        let mut log = WholeChunks::new(Cursor::new(vec![7; 4_096 + 65_536 + 10])).unwrap();
+        assert_eq!((log.missing(), log.seek(SeekFrom::End(0)).unwrap()), (65_526, 4_096 + 2 * 65_536));
+        log.seek(SeekFrom::Start(4_096 + 65_536)).unwrap();
+        let mut last = Vec::new();
+        log.read_to_end(&mut last).unwrap();
+        assert_eq!((last.len(), last.iter().filter(|b| **b == 7).count()), (65_536, 10));
+        assert_eq!(WholeChunks::new(Cursor::new(vec![7; 4_096 + 65_536])).unwrap().missing(), 0);
     }
 
     #[test]

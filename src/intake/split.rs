@@ -9,6 +9,7 @@
     reason = "positions come from searches in the same text and stay inside it; property tests feed it arbitrary bytes"
 )]
 
+use crate::sources::Header;
 use bytes::Bytes;
 use memchr::{memchr, memchr_iter, memchr3, memmem};
 use std::{
@@ -22,10 +23,11 @@ const LONGEST_OPEN: usize = 8 << 20;
 /// What [`Records`] reads at a time.
 const STEP: usize = 1 << 20;
 
-/// Splits a whole body; the records are slices of it.
+/// Splits a whole body; the records are slices of it. Lines of a table become the objects that its header makes of them.
 pub fn records(body: &Bytes) -> impl Iterator<Item = Bytes> {
-    let mut splitter = Splitter::default();
+    let (mut splitter, mut header) = (Splitter::default(), Header::default());
     iter::from_fn(move || splitter.next(body, true).map(|range| body.slice(range)))
+        .filter_map(move |record| header.place(record))
 }
 
 /// Splits a stream of any length; an error of the reader comes after the records before it.
@@ -34,6 +36,7 @@ pub struct Records<R> {
     reader: R,
     window: Bytes,
     splitter: Splitter,
+    header: Header,
     step: usize,
     last: bool,
     error: Option<io::Error>,
@@ -42,7 +45,8 @@ pub struct Records<R> {
 impl<R: Read> Records<R> {
     /// Starts at the reader's position.
     pub fn new(reader: R) -> Self {
-        Self { reader, window: Bytes::new(), splitter: Splitter::default(), step: STEP, last: false, error: None }
+        let (splitter, header) = (Splitter::default(), Header::default());
+        Self { reader, window: Bytes::new(), splitter, header, step: STEP, last: false, error: None }
     }
 
     fn refill(&mut self) {
@@ -63,7 +67,10 @@ impl<R: Read> Iterator for Records<R> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             if let Some(range) = self.splitter.next(&self.window, self.last) {
-                return Some(Ok(self.window.slice(range)));
+                match self.header.place(self.window.slice(range)) {
+                    Some(record) => return Some(Ok(record)),
+                    None => continue,
+                }
             }
             if self.last {
                 return self.error.take().map(Err);

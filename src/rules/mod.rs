@@ -108,7 +108,8 @@ impl Ruleset {
         self.rules().filter(|info| info.evidence.is_ok()).map(|info| info.hash)
     }
 
-    fn hits_of(&self, fact: &Fact, out: &mut Vec<Hit>) {
+    /// Appends what the rules say of a fact that is no single event's: a script block put together.
+    pub fn hits_of(&self, fact: &Fact, out: &mut Vec<Hit>) {
         let Some(category) = Category::of(fact) else { return };
         for rule in self.by_category[category as usize].iter().map(|n| &self.sigma[*n]) {
             if let Some(excerpt) = rule.excerpt(fact) {

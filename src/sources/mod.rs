@@ -31,6 +31,7 @@ mod xml;
 use crate::model::event::{Event, RawRecord, Reject};
 pub use batch::split_batch;
 use draft::Decoder;
+pub use network::zeek_table::Header;
 use shape::Context;
 use smallvec::SmallVec;
 

@@ -11,7 +11,9 @@ use super::{
 };
 use crate::model::{
     event::Reject,
-    fact::{Connection, CpuSample, Fact, OtherEvent, Script},
+    fact::{
+        Connection, CpuSample, DnsQuery, Fact, ModuleLoad, OtherEvent, Persistence, ProcessStart, ProcessStop, Script,
+    },
 };
 use smallvec::{SmallVec, smallvec};
 use std::borrow::Cow;
@@ -44,12 +46,18 @@ pub(super) fn decode(decoder: &Decoder<'_>, row: &Json<'_>, context: &Context<'_
     // The identifier may be the hardware's id or the host's name.
     let same = identifier.zip(hostname).is_some_and(|(a, b)| first_label(a).eq_ignore_ascii_case(first_label(b)));
     decoder.finish(Draft {
-        time: draft::record_time([row.get("unixTime").and_then(scalar::time), context.time]),
+        time: draft::record_time([happened(row), row.get("unixTime").and_then(scalar::time), context.time]),
         name: hostname.or(identifier).or(context.host).map(str::to_owned),
         agent: identifier.filter(|_| hostname.is_some() && !same).map(str::to_owned),
         facts,
         ..Draft::default()
     })
+}
+
+/// When an evented row happened; `unixTime` is when its query ran. Scheduled tables have no such column.
+fn happened(row: &Json<'_>) -> Option<Stamp> {
+    let columns = row.get("columns")?;
+    columns.get("datetime").and_then(scalar::time).filter(|stamp| stamp.has_zone())
 }
 
 fn fact(columns: &Json<'_>, row: &Json<'_>) -> Option<Fact> {
@@ -94,6 +102,67 @@ fn fact(columns: &Json<'_>, row: &Json<'_>) -> Option<Fact> {
         };
         return Some(connection.into());
     }
+    if let Some(event) = columns.str_at("type").filter(|_| has("pid") && has("ppid")) {
+        return process_event(columns, event, row.get("unixTime").and_then(scalar::time));
+    }
+    let response = |name: &str| columns.get(name).and_then(scalar::text);
+    if let (Some(query), Some(answers), true) = (text("name"), response("response"), has("pid")) {
+        let (addresses, aliases) = scalar::query_results(&answers);
+        let asked = DnsQuery {
+            pid: number("pid"),
+            image: text("path"),
+            query: Some(scalar::dns_name(&query)),
+            status: text("status"),
+            addresses: Some(addresses),
+            aliases: Some(aliases),
+            ..DnsQuery::default()
+        };
+        return Some(asked.into());
+    }
+    if let Some(line) =
+        text("command_line_template").or_else(|| text("executable_path").filter(|_| has("relative_path")))
+    {
+        let (command, arguments) = scalar::split_command(&line);
+        let consumer = Persistence {
+            kind: Some("wmi_consumer".to_owned()),
+            action: Some("create".to_owned()),
+            name: text("name"),
+            command: Some(command),
+            arguments,
+            ..Persistence::default()
+        };
+        return Some(consumer.into());
+    }
+    if has("action") && has("next_run_time") {
+        let (command, arguments) = text("action").map(|line| scalar::split_command(&line)).unzip();
+        let task = Persistence {
+            kind: Some("task".to_owned()),
+            // What the table holds now: made or changed, it does not say which.
+            action: Some("update".to_owned()),
+            name: text("path").or_else(|| text("name")),
+            command,
+            arguments: arguments.flatten(),
+            hidden: columns.get("hidden").and_then(|v| scalar::flag(v).ok().flatten()),
+            ..Persistence::default()
+        };
+        return Some(task.into());
+    }
+    if has("subject_name") && has("result") && has("path") {
+        let trusted = text("result").map(|result| match result.as_str() {
+            "trusted" => "valid",
+            "missing" => "unsigned",
+            _ => "invalid",
+        });
+        let module = ModuleLoad {
+            kind: Some("image".to_owned()),
+            path: text("path"),
+            original_file_name: text("original_program_name"),
+            signer: text("subject_name").filter(|_| trusted == Some("valid")),
+            signature: trusted.map(str::to_owned),
+            ..ModuleLoad::default()
+        };
+        return Some(module.into());
+    }
     if has("script_text") {
         return Some(
             Script {
@@ -109,4 +178,30 @@ fn fact(columns: &Json<'_>, row: &Json<'_>) -> Option<Fact> {
         );
     }
     None
+}
+
+/// A row of `process_etw_events`.
+fn process_event(columns: &Json<'_>, event: &str, queried: Option<Stamp>) -> Option<Fact> {
+    let text = |name: &str| scalar::text(columns.get(name)?).map(Cow::into_owned);
+    let pid = |name: &str| scalar::pid(columns.get(name)?).ok().flatten();
+    let happened = columns.get("datetime").and_then(scalar::time).filter(|stamp| stamp.has_zone());
+    let at = happened.or(queried).and_then(Stamp::utc);
+    Some(match event {
+        "ProcessStart" => ProcessStart {
+            pid: pid("pid"),
+            started_at: at,
+            image: text("path"),
+            command_line: text("cmdline"),
+            user_name: text("username").and_then(|user| scalar::account(&user)),
+            integrity: text("mandatory_label").and_then(|label| scalar::integrity(&label)).map(str::to_owned),
+            session: columns.get("session_id").and_then(|v| scalar::number(v).ok().flatten()),
+            parent_pid: pid("ppid").filter(|pid| *pid > 0),
+            ..ProcessStart::default()
+        }
+        .into(),
+        "ProcessStop" => {
+            ProcessStop { pid: pid("pid"), image: text("path"), ended_at: at, ..ProcessStop::default() }.into()
+        }
+        _ => return None,
+    })
 }

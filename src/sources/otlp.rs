@@ -6,7 +6,7 @@ use super::{
     Events,
     draft::{self, Decoder, Draft},
     json::Json,
-    metrics::{gpu_sample, percent, process_sample},
+    metrics::{cores, gpu_sample, percent, process_sample},
     scalar::{self, Stamp},
     shape::Context,
 };
@@ -81,6 +81,7 @@ struct Moment {
     cpu_seconds: Option<f64>,
     rss_bytes: Option<i64>,
     utilization: Option<f64>,
+    utilization_of: Whole,
     started_at: Option<Stamp>,
     /// Busy share of each processor.
     busy: Vec<f64>,
@@ -88,6 +89,8 @@ struct Moment {
     logical_cpus: Option<i64>,
     uptime_seconds: Option<i64>,
     engines: Vec<(String, f64)>,
+    /// Busy part of each graphics card.
+    cards: Vec<f64>,
     unread: usize,
 }
 
@@ -145,13 +148,19 @@ impl Moment {
                 sum(&mut self.cpu_seconds);
                 self.started_at = point.get("startTimeUnixNano").and_then(scalar::time);
             }
-            // Before 0.102 a share of one processor, from 0.120 on of all, between them either.
-            "process.cpu.utilization" if version.is_some_and(of_whole_host) => sum(&mut self.utilization),
+            "process.cpu.utilization" => {
+                sum(&mut self.utilization);
+                self.utilization_of = version.map_or(Whole::Unknown, Whole::of);
+            }
             "process.memory.usage" => self.rss_bytes = Some(value as i64),
             "system.cpu.logical.count" => self.logical_cpus = Some(value as i64),
             "system.uptime" => self.uptime_seconds = Some(value as i64),
             "system.cpu.utilization" if tags.str_at("state") == Some("idle") => self.idle.push(value),
             "system.cpu.utilization" => self.busy.push(value),
+            // One card has several of them beside the general one: decoder, encoder.
+            "hw.gpu.utilization" if tags.str_at("hw.gpu.task").is_none_or(|task| task == "general") => {
+                self.cards.push(value);
+            }
             _ if name.to_ascii_lowercase().contains("gpu engine") => {
                 self.engines.extend(tags.str_at("instance").map(|instance| (instance.to_owned(), value)));
             }
@@ -171,12 +180,18 @@ impl Moment {
                 started_at: created.and_then(Stamp::utc),
                 image: text("process.executable.path"),
                 name: text("process.executable.name"),
-                share: self.utilization.and_then(|part| percent(part * 100.0)),
+                share: self.utilization.filter(|_| self.utilization_of == Whole::Host).and_then(|u| percent(u * 100.0)),
+                cores: self.utilization.filter(|_| self.utilization_of == Whole::Processor).and_then(cores),
                 cpu_seconds: self.cpu_seconds,
                 raw_value: self.utilization.or(self.cpu_seconds),
                 raw_unit: Some(
-                    if self.utilization.is_some() { "process.cpu.utilization" } else { "process.cpu.time seconds" }
-                        .to_owned(),
+                    match (self.utilization, self.utilization_of) {
+                        (None, _) => "process.cpu.time seconds",
+                        (_, Whole::Host) => "process.cpu.utilization of the host",
+                        (_, Whole::Processor) => "process.cpu.utilization of a processor",
+                        (_, Whole::Unknown) => "process.cpu.utilization of a processor or the host",
+                    }
+                    .to_owned(),
                 ),
                 rss_bytes: self.rss_bytes,
                 command_line: text("process.command_line"),
@@ -189,11 +204,13 @@ impl Moment {
         if idle.is_some() || self.logical_cpus.is_some() || self.uptime_seconds.is_some() {
             let share = idle.and_then(|idle| percent((1.0 - idle) * 100.0));
             let source = Some("system.cpu.utilization".to_owned());
-            facts.push(
-                HostSample { share, logical_cpus: self.logical_cpus, uptime_seconds: self.uptime_seconds, source }
-                    .into(),
-            );
+            let (logical_cpus, uptime_seconds) = (self.logical_cpus, self.uptime_seconds);
+            facts.push(HostSample { share, logical_cpus, uptime_seconds, source, gpu_share: None }.into());
         }
+        facts.extend(self.cards.iter().map(|part| {
+            let source = Some("hw.gpu.utilization".to_owned());
+            HostSample { gpu_share: percent(part * 100.0), source, ..HostSample::default() }.into()
+        }));
         let engines = self.engines.iter();
         facts.extend(
             engines.filter_map(|(instance, raw)| Some(gpu_sample(instance, "GPU Engine percent", *raw, None)?.into())),
@@ -208,8 +225,24 @@ impl Moment {
     }
 }
 
-/// Whether `process.cpu.utilization` of this receiver version is a share of all processors.
-fn of_whole_host(version: &str) -> bool {
-    let mut numbers = version.trim_start_matches('v').split('.').map(|n| n.parse::<u32>().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (0, 120)
+/// What `process.cpu.utilization` is a share of. Before 0.102 of the receiver one processor, from 0.120 on all, between them
+/// either (wire formats, section 12).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Whole {
+    Host,
+    Processor,
+    #[default]
+    Unknown,
+}
+
+impl Whole {
+    fn of(version: &str) -> Self {
+        let mut numbers = version.trim_start_matches('v').split('.').map(str::parse::<u32>);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(0)), Some(Ok(minor))) if minor < 102 => Self::Processor,
+            (Some(Ok(0)), Some(Ok(minor))) if minor < 120 => Self::Unknown,
+            (Some(Ok(_)), Some(Ok(_))) => Self::Host,
+            _ => Self::Unknown,
+        }
+    }
 }

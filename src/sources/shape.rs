@@ -68,7 +68,9 @@ impl Shape {
             Self::Flat
         } else if has("metricset.name") || doc.str_at("event.dataset").is_some_and(metrics::is_metric) {
             Self::Metricbeat
-        } else if has("event.category") && (has("process") || has("destination") || has("dns") || has("process.pid")) {
+        } else if has("event.category")
+            && ["process", "destination", "dns", "process.pid", "destination.ip"].into_iter().any(has)
+        {
             Self::Ecs
         } else if matches!(doc.get("resourceLogs"), Some(Json::Array(_))) {
             Self::OtlpLogs
@@ -172,7 +174,10 @@ impl Decoder<'_> {
         if text.starts_with('{') {
             return super::json::read(text.as_bytes(), |tree, _| self.recognised(tree, context)).ok().flatten();
         }
-        network::squid::line(text).map(|access| access.decode(self))
+        if let Some(access) = network::squid::line(text) {
+            return Some(access.decode(self));
+        }
+        network::firewall::line(text).map(|entry| entry.decode(self, context))
     }
 
     /// Decodes text: event XML, a JSON document, or a line of a log we know.

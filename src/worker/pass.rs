@@ -138,7 +138,6 @@ async fn evaluate(app: &App, db: &mut PgConnection, owner: &str, hosts: &[i64], 
         baselines: baselines::all(&mut tx).await?,
         lists: Indicators::read(&mut tx).await?,
     };
-    let hashes: Vec<Vec<u8>> = app.rules.current().map(|hash| hash.to_vec()).collect();
     let marked = spans_of(&mut tx, &taken, now).await.context("reading marks")?;
     let mut spans = marked.clone();
     let moved = derive::process::derive(&mut tx, &marked).await.context("deriving processes")?;
@@ -150,7 +149,7 @@ async fn evaluate(app: &App, db: &mut PgConnection, owner: &str, hosts: &[i64], 
     seen(&mut tx, &spans, &marked).await.context("noting what was seen")?;
     sightings(&mut tx, &marked, &flows).await.context("noting sightings")?;
 
-    let found = find::all(&mut tx, &spans, &flows, &conf.lists, &hashes).await.context("finding evidence")?;
+    let found = find::all(&mut tx, &spans, &flows, &conf.lists, &app.rules).await.context("finding evidence")?;
     replace(&mut tx, &spans, &found).await.context("storing evidence")?;
 
     // What a fact can change: connections a day around, launch artefacts 45 days ahead.

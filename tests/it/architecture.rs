@@ -25,7 +25,8 @@ const HOUSE: &[Folder] = &[
     Folder { path: "intake/", ours: &["intake", "model", "time", "sources", "rules", "store"], never: &["axum"] },
     Folder {
         path: "worker/",
-        ours: &["worker", "app", "model", "time", "analytics", "store", "intake"],
+        // rules judge what only the worker can put together: script blocks in parts
+        ours: &["worker", "app", "model", "time", "analytics", "store", "intake", "rules"],
         never: &["axum"],
     },
     // of the store only `tokens`: forwarders prove themselves in more ways than programs of the API

@@ -84,3 +84,39 @@ async fn real_records_are_read() {
         );
     }
 }
+
+/// What can be read of a damaged log is kept, the rest is reported. Needs a real one.
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "where the telemetry lies is the tester's business")]
+async fn a_damaged_event_log_gives_what_can_be_read() {
+    const CHUNK: usize = 65_536;
+    const HEADER: usize = 4_096;
+    let folder = std::env::var_os("COALFACE_TELEMETRY")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/telemetry"), PathBuf::from);
+    if !folder.is_dir() {
+        return eprintln!("skipped: no telemetry in {}", folder.display());
+    }
+    let whole = fs::read(folder.join("winlogbeat_golden/sysmon/sysmon-10.2-dns.evtx")).unwrap();
+    let mut holed = whole.clone();
+    holed[HEADER + CHUNK..HEADER + 2 * CHUNK].fill(0x5A);
+    let mut scribbled = whole.clone();
+    scribbled[HEADER + 4_000..HEADER + 4_400].fill(0xFF);
+    let mut dirty = whole.clone();
+    dirty[32..124].fill(0xFF);
+    let cut = &whole[..HEADER + CHUNK + CHUNK / 2];
+    let inside = tempfile::tempdir().unwrap();
+    for (name, bytes) in [("cut", cut), ("dirty", &dirty), ("holed", &holed), ("scribbled", &scribbled), ("whole", &whole)] {
+        fs::write(inside.path().join(format!("{name}.evtx")), bytes).unwrap();
+    }
+    let app = TestApp::new().await;
+    let reports = read(&app, inside.path()).await;
+    let [cut, dirty, holed, scribbled, whole] = &reports[..] else { panic!("{reports:#?}") };
+    let records = |report: &Report| report.accepted + report.duplicate;
+    assert_eq!((records(whole), whole.troubles.len()), (156, 0), "{whole}");
+    for damaged in [cut, holed, scribbled] {
+        assert!((1..156).contains(&records(damaged)), "{damaged}");
+        assert!(!damaged.troubles.is_empty() && !damaged.is_unread(), "{damaged}");
+    }
+    // The chunks say by themselves what they hold.
+    assert_eq!(records(dirty), 156, "{dirty}");
+}

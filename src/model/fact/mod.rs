@@ -271,8 +271,10 @@ facts! {
         command_line: String,
         /// Parent's process id, if the sampler gives it.
         parent_pid: i64,
+        /// Processors kept busy, where the sampler counts in these and the record lacks their number.
+        cores: f64,
     }
-    /// CPU of the whole host.
+    /// CPU or graphics card of the whole host.
     HostSample in "host_sample" {
         /// Percent, 0 to 100.
         share: f64,
@@ -282,12 +284,14 @@ facts! {
         uptime_seconds: i64,
         /// `system.cpu` or the like.
         source: String,
+        /// Percent of one graphics card.
+        gpu_share: f64,
     }
     /// Something that starts programs was made, changed, removed or ran: tasks, WMI subscriptions, services, Run values.
     Persistence in "persistence" {
-        /// `task`, `wmi_filter`, `wmi_consumer`, `wmi_binding`, `service` or `run_key`.
+        /// `task`, `wmi_filter`, `wmi_consumer`, `wmi_binding`, `wmi_activity` (starts nothing by itself), `service` or `run_key`.
         kind: String,
-        /// `create`, `update`, `delete`, `enable`, `disable`, `launch` or `end`.
+        /// `create`, `update`, `delete`, `enable`, `disable`, `launch` or `end`; none for `wmi_activity`.
         action: String,
         /// Task path, service, consumer or value name.
         name: String,

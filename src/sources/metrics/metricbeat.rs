@@ -1,6 +1,6 @@
-//! Metricbeat: `system.process`, `system.cpu` and the `GPU Engine` object of `windows.perfmon`.
+//! Metricbeat: `system.process`, `system.cpu`; processors and the `GPU Engine` object of `windows.perfmon`.
 
-use super::{gpu_sample, percent, process_sample};
+use super::{cores, gpu_sample, percent, process_sample};
 use crate::model::{
     event::Reject,
     fact::{CpuSample, Fact, HostSample},
@@ -23,7 +23,7 @@ pub(in crate::sources) fn decode(
     let fact = match dataset {
         "system.process" | "process" => process(doc),
         "system.cpu" | "cpu" => Some(host(doc)),
-        "windows.perfmon" | "perfmon" => gpu(doc),
+        "windows.perfmon" | "perfmon" => counter(doc),
         _ => None,
     };
     let Some(fact) = fact else { return decoder.other(doc, context) };
@@ -50,24 +50,30 @@ fn text(doc: &Json<'_>, path: &str) -> Option<String> {
     scalar::text(doc.at(path)?).map(std::borrow::Cow::into_owned)
 }
 
-/// A share with the value it came from; the normalised field first, it needs no number of processors.
-fn process_share(doc: &Json<'_>, cpus: Option<i64>) -> (Option<f64>, Option<f64>, Option<&'static str>) {
+/// A share, or the processors it keeps busy, with the field it came from; the normalised field first, it needs no number of
+/// processors.
+fn process_share(doc: &Json<'_>, cpus: Option<i64>) -> CpuSample {
     for path in ["system.process.cpu.total.norm.pct", "process.cpu.pct"] {
         if let Some(raw) = float(doc, path) {
-            return (percent(raw * 100.0), Some(raw), Some(path));
+            let raw_unit = Some(path.to_owned());
+            return CpuSample { share: percent(raw * 100.0), raw_value: Some(raw), raw_unit, ..CpuSample::default() };
         }
     }
     let path = "system.process.cpu.total.pct";
-    match (float(doc, path), cpus) {
-        (Some(raw), Some(cpus)) if cpus > 0 => (percent(raw * 100.0 / cpus as f64), Some(raw), Some(path)),
-        (raw, _) => (None, raw, raw.map(|_| path)),
+    let Some(raw) = float(doc, path) else { return CpuSample::default() };
+    let cpus = cpus.filter(|cpus| *cpus > 0);
+    CpuSample {
+        share: cpus.and_then(|cpus| percent(raw * 100.0 / cpus as f64)),
+        cores: if cpus.is_none() { cores(raw) } else { None },
+        raw_value: Some(raw),
+        raw_unit: Some(path.to_owned()),
+        ..CpuSample::default()
     }
 }
 
 fn process(doc: &Json<'_>) -> Option<Fact> {
     let pid = scalar::pid(doc.at("process.pid").or_else(|| doc.at("system.process.pid"))?).ok().flatten()?;
     let logical_cpus = number(doc, "system.cpu.cores");
-    let (share, raw_value, raw_unit) = process_share(doc, logical_cpus);
     let image = text(doc, "process.executable").or_else(|| text(doc, "system.process.exe"));
     let command_line = text(doc, "process.command_line").or_else(|| text(doc, "system.process.cmdline"));
     let started = ["process.cpu.start_time", "system.process.cpu.start_time", "process.start"];
@@ -76,17 +82,14 @@ fn process(doc: &Json<'_>) -> Option<Fact> {
         pid: Some(pid),
         started_at: started.iter().find_map(|path| scalar::time(doc.at(path)?)?.utc()),
         name: text(doc, "process.name"),
-        share,
         cpu_seconds: float(doc, "system.process.cpu.total.value").map(|ms| ms / 1_000.0),
-        raw_value,
-        raw_unit: raw_unit.map(str::to_owned),
         logical_cpus,
         interval_ms: number(doc, "metricset.period"),
         rss_bytes: number(doc, "system.process.memory.rss.bytes"),
         parent_pid: number(doc, "process.parent.pid").or_else(|| number(doc, "system.process.ppid")),
         image,
         command_line,
-        ..CpuSample::default()
+        ..process_share(doc, logical_cpus)
     });
     Some(sample.into())
 }
@@ -103,19 +106,32 @@ fn host(doc: &Json<'_>) -> Fact {
         logical_cpus,
         uptime_seconds: None,
         source: Some("system.cpu".to_owned()),
+        gpu_share: None,
     };
     sample.into()
 }
 
-/// One engine of one process.
-fn gpu(doc: &Json<'_>) -> Option<Fact> {
+/// A performance counter: an engine of one process, or all processors. Both are percent already.
+fn counter(doc: &Json<'_>) -> Option<Fact> {
     let perfmon = doc.at("windows.perfmon")?;
-    if !perfmon.str_at("object").is_some_and(|object| object.eq_ignore_ascii_case("GPU Engine")) {
-        return None;
+    let (object, instance) = (perfmon.str_at("object")?, perfmon.str_at("instance")?);
+    let metrics = perfmon.at("metrics")?;
+    let named = |part: &str| {
+        let (name, value) = metrics.members().iter().find(|(name, _)| name.to_ascii_lowercase().contains(part))?;
+        let value = ["percentage", "pct"].iter().find_map(|key| value.at(key)).unwrap_or(value);
+        Some((name, scalar::float(value).ok().flatten()?))
+    };
+    match object {
+        "GPU Engine" => {
+            let (name, raw) = named("util")?;
+            let unit = format!("GPU Engine {name} percent");
+            gpu_sample(instance, &unit, raw, number(doc, "metricset.period")).map(Fact::from)
+        }
+        "Processor" | "Processor Information" if instance.ends_with("_Total") => {
+            let raw = float(metrics, "processor.time.total.pct").or_else(|| Some(named("processor_time")?.1))?;
+            let source = Some("windows.perfmon".to_owned());
+            Some(HostSample { share: percent(raw), source, ..HostSample::default() }.into())
+        }
+        _ => None,
     }
-    let metrics = perfmon.at("metrics")?.members();
-    let (name, value) = metrics.iter().find(|(name, _)| name.to_ascii_lowercase().starts_with("util"))?;
-    let raw = scalar::float(value).ok().flatten().or_else(|| scalar::float(value.at("percentage")?).ok().flatten())?;
-    let unit = format!("GPU Engine {name} percent");
-    gpu_sample(perfmon.str_at("instance")?, &unit, raw, number(doc, "metricset.period")).map(Fact::from)
 }

@@ -16,6 +16,11 @@ pub(super) fn percent(value: f64) -> Option<f64> {
     (value.is_finite() && (0.0..=110.0).contains(&value)).then(|| value.min(100.0))
 }
 
+/// Processors kept busy, if that many can be.
+pub(super) fn cores(value: f64) -> Option<f64> {
+    (0.0..=4_096.0).contains(&value).then_some(value)
+}
+
 /// A GPU engine instance: `pid_4120_luid_0x.._phys_0_eng_1_engtype_Compute_0`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Engine<'a> {

@@ -3,7 +3,7 @@
 //! `cpu_usage` of procstat is percent of one processor or of all, and the data does not tell which: kept raw, the counters
 //! beside it count.
 
-use super::{gpu_sample, percent, process_sample};
+use super::{cores, gpu_sample, percent, process_sample};
 use crate::model::{
     event::Reject,
     fact::{CpuSample, Fact, HostSample},
@@ -55,6 +55,10 @@ pub(in crate::sources) fn decode(
         ("cpu", _) if tag("cpu") == Some("cpu-total") => {
             host(field(metric, "usage_idle").map(|idle| 100.0 - idle), None, None)
         }
+        ("nvidia_smi", _) => field(metric, "utilization_gpu").map(|raw| {
+            let source = Some("nvidia_smi".to_owned());
+            HostSample { gpu_share: percent(raw), source, ..HostSample::default() }.into()
+        }),
         ("system", _) => {
             let (cpus, uptime) = (whole(metric, "n_cpus"), whole(metric, "uptime"));
             if cpus.is_some() || uptime.is_some() { host(None, cpus, uptime) } else { None }
@@ -101,7 +105,9 @@ fn text(metric: &Json<'_>, name: &str) -> Option<String> {
 fn host(share: Option<f64>, logical_cpus: Option<i64>, uptime_seconds: Option<i64>) -> Option<Fact> {
     let known = share.is_some() || logical_cpus.is_some() || uptime_seconds.is_some();
     let source = Some("telegraf".to_owned());
-    known.then(|| HostSample { share: share.and_then(percent), logical_cpus, uptime_seconds, source }.into())
+    known.then(|| {
+        HostSample { share: share.and_then(percent), logical_cpus, uptime_seconds, source, gpu_share: None }.into()
+    })
 }
 
 fn procstat(metric: &Json<'_>) -> Option<Fact> {
@@ -149,6 +155,7 @@ fn win_process(metric: &Json<'_>, instance: Option<&str>, at: Option<DateTime<Ut
         cpu_seconds: field(metric, "Percent_Processor_Time_Raw").map(|ticks| ticks / 1.0e7),
         raw_value,
         raw_unit: raw_value.map(|_| "Process Percent_Processor_Time, 100 per processor".to_owned()),
+        cores: raw_value.and_then(|raw| cores(raw / 100.0)),
         rss_bytes: field(metric, "Working_Set").map(|bytes| bytes as i64),
         parent_pid: whole(metric, "Creating_Process_ID"),
         ..CpuSample::default()

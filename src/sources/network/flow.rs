@@ -6,8 +6,8 @@ use crate::model::{
 };
 use crate::sources::{
     Events,
-    draft::{self, Decoder, Draft},
-    scalar,
+    draft::{self, Decoder, Draft, When},
+    scalar::{self, Stamp},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use smallvec::SmallVec;
@@ -72,6 +72,28 @@ impl Flow<'_> {
     }
 }
 
+/// A time as a firewall writes it: its own zone, else the token's, else UTC.
+pub(super) fn placed(decoder: &Decoder<'_>, stamp: Stamp) -> When {
+    if stamp.has_zone() {
+        return draft::record_time([Some(stamp)]);
+    }
+    let (minutes, quality) = match decoder.defaults.utc_offset_minutes {
+        Some(minutes) => (minutes, TimeQuality::AssumedZone),
+        None => (0, TimeQuality::AssumedUtc),
+    };
+    draft::in_range(stamp.east(minutes.saturating_mul(60)).ok_or(Reject::NoTime)?, quality)
+}
+
+/// Words in what a sensor recognised that mean a mining conversation was seen.
+const MINING: &[&str] =
+    &["stratum", "coinminer", "cryptominer", "cryptocurrency miner", "crypto miner", "xmrig", "mining pool", "monero"];
+
+/// Whether a signature or application name means that a mining conversation was seen.
+pub(super) fn means_mining(name: &str) -> bool {
+    let plain = name.to_lowercase().replace(['.', '-', '_'], " ");
+    MINING.iter().any(|word| plain.contains(word))
+}
+
 /// Events of a sensor's record about `internal`, at `at`: the start of what it saw, so that all records of a connection are neighbours.
 pub(super) fn finish(
     decoder: &Decoder<'_>,
@@ -91,6 +113,13 @@ pub(super) fn finish(
 pub(super) fn after(start: DateTime<Utc>, seconds: f64) -> Option<DateTime<Utc>> {
     (seconds.is_finite() && (0.0..1.0e9).contains(&seconds))
         .then(|| start.checked_add_signed(TimeDelta::microseconds((seconds * 1.0e6).round() as i64)))
+        .flatten()
+}
+
+/// `end` minus seconds with decimals.
+pub(super) fn before(end: DateTime<Utc>, seconds: f64) -> Option<DateTime<Utc>> {
+    (seconds.is_finite() && (0.0..1.0e9).contains(&seconds))
+        .then(|| end.checked_sub_signed(TimeDelta::microseconds((seconds * 1.0e6).round() as i64)))
         .flatten()
 }
 

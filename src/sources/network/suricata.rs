@@ -10,10 +10,6 @@ use chrono::{DateTime, Utc};
 use smallvec::{SmallVec, smallvec};
 use std::net::IpAddr;
 
-/// Words in a signature that mean a mining conversation was seen.
-const MINING: &[&str] =
-    &["stratum", "coinminer", "cryptominer", "cryptocurrency miner", "crypto miner", "xmrig", "mining pool", "monero"];
-
 pub(in crate::sources) fn decode(
     decoder: &Decoder<'_>,
     doc: &Json<'_>,
@@ -90,7 +86,6 @@ fn dns(
 /// The connection the alert is about, and the alert. The sensor gives the packet's direction: the lower port answered.
 fn alert(decoder: &Decoder<'_>, doc: &Json<'_>, flow: Flow<'_>, at: Option<DateTime<Utc>>) -> Result<Events, Reject> {
     let signature = doc.str_at("alert.signature").unwrap_or_default();
-    let lower = signature.to_lowercase();
     let turned = matches!((flow.origin_port, flow.responder_port), (Some(a), Some(b)) if a < b);
     let mut flow = if turned {
         Flow {
@@ -104,7 +99,7 @@ fn alert(decoder: &Decoder<'_>, doc: &Json<'_>, flow: Flow<'_>, at: Option<DateT
         flow
     };
     // DNS alerts name a pool, they show no conversation with it.
-    if flow.application.as_deref() != Some("dns") && MINING.iter().any(|word| lower.contains(word)) {
+    if flow.application.as_deref() != Some("dns") && flow::means_mining(signature) {
         flow.application = Some("stratum".to_owned());
     }
     let action = doc.str_at("alert.action").map(str::to_owned);

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 /// 62: everything else is kept raw.
 #[test]
-fn unknown_documents_are_raw_only() {
+fn case_62_unknown_documents_are_raw_only() {
     for document in [
         json!({"message": "hello"}),
         json!({"a": {"b": 1}}),

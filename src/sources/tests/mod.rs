@@ -3,8 +3,10 @@
 //! Numbers in the tests' comments are those of the cases.
 #![expect(clippy::needless_pass_by_value, reason = "documents are written in place")]
 
+mod agreement;
 mod fixtures;
 mod hostile;
+mod pitfalls;
 mod sensors;
 mod time_and_host;
 mod windows;

@@ -102,7 +102,7 @@ fn sensors_give_flows_and_names_to_the_internal_end() {
 
 /// 76: Suricata's three generations of dns say the same.
 #[test]
-fn suricata_names_are_the_same_in_three_forms() {
+fn case_76_suricata_names_are_the_same_in_three_forms() {
     let eve = |src: (&str, u16), dest: (&str, u16), dns: Value| {
         json!({"timestamp": "2026-03-02T09:14:05.820360+0000", "event_type": "dns", "src_ip": src.0, "src_port": src.1,
         "dest_ip": dest.0, "dest_port": dest.1, "proto": "UDP", "dns": dns})
@@ -145,7 +145,7 @@ fn suricata_names_are_the_same_in_three_forms() {
 
 /// 75: one CONNECT as text, by Filebeat and by HEC is one flow.
 #[test]
-fn a_proxy_line_is_the_same_whatever_carried_it() {
+fn case_75_a_proxy_line_is_the_same_whatever_carried_it() {
     let line =
         "1772442845.049 5006 192.168.0.5 TCP_TUNNEL/200 19763 CONNECT pool.example:443 - HIER_DIRECT/203.0.113.9 -";
     let ways = [

@@ -28,7 +28,7 @@ fn a_process_start_is_read_whole() {
 
 /// 23, 25, 27: one record, whatever carried it, is one event.
 #[test]
-fn one_record_by_every_way_is_one_event() {
+fn case_27_one_record_by_every_way_is_one_event() {
     let typed = {
         let mut data = sysmon_1();
         data["ProcessId"] = json!(4120);
@@ -88,7 +88,7 @@ fn processed_winlogbeat_gives_the_same_process() {
 
 /// 24: Security ids are hexadecimal; `ProcessId` of a 4688 is the creator.
 #[test]
-fn a_4688_names_the_new_process_and_its_creator() {
+fn case_24_a_4688_names_the_new_process_and_its_creator() {
     let data = json!({"SubjectUserSid": "S-1-5-20", "SubjectUserName": "WS-0412$", "SubjectDomainName": "CORP", "SubjectLogonId": "0x3e4",
         "NewProcessId": "0x7d8", "NewProcessName": IMAGE, "ProcessId": "0x2b8", "CommandLine": "", "MandatoryLabel": "S-1-16-16384",
         "TargetUserSid": "S-1-0-0", "TargetUserName": "-", "TargetDomainName": "-", "TargetLogonId": "0x0", "ParentProcessName": r"C:\x.exe"});
@@ -111,7 +111,7 @@ fn a_4688_names_the_new_process_and_its_creator() {
 
 /// 22: `EventID` as number, text or object.
 #[test]
-fn an_event_id_is_read_in_every_form() {
+fn case_22_an_event_id_is_read_in_every_form() {
     for id in [json!(7045), json!("7045"), json!({"#text": 7045, "#attributes": {"Qualifiers": 16384}})] {
         let mut document = evtx(
             "Service Control Manager",
@@ -127,7 +127,7 @@ fn an_event_id_is_read_in_every_form() {
 
 /// 28: NXLog loses the subject's `ProcessId`; the text has it, the logger's id is not it.
 #[test]
-fn nxlog_without_a_pid_reads_it_from_its_text_or_leaves_it() {
+fn case_28_nxlog_without_a_pid_reads_it_from_its_text_or_leaves_it() {
     let lost = without(sysmon_1(), "ProcessId");
     let start = fact!(one_of(&nxlog(SYSMON, SYSMON_LOG, 1, lost.clone())), ProcessStart);
     assert_eq!((start.pid, start.guid), (None, ProcessGuid::parse(GUID)));
@@ -174,7 +174,7 @@ fn a_5156_knows_its_process_unless_the_sender_hides_it() {
 
 /// 30: fields that collide with NXLog's own.
 #[test]
-fn nxlogs_own_fields_are_not_the_events() {
+fn case_30_nxlogs_own_fields_are_not_the_events() {
     let task = nxlog(
         "Microsoft-Windows-TaskScheduler",
         "Microsoft-Windows-TaskScheduler/Operational",
@@ -198,7 +198,7 @@ fn nxlogs_own_fields_are_not_the_events() {
 
 /// 31, 32: NXLog escapes once; `host` is the relay.
 #[test]
-fn nxlog_texts_are_unescaped_once_and_the_relay_is_not_the_host() {
+fn case_31_nxlog_texts_are_unescaped_once() {
     for (sent, read) in [("x 1&gt; a.txt 2&gt;&amp;1", "x 1> a.txt 2>&1"), ("x 1> a.txt 2>&1", "x 1> a.txt 2>&1")] {
         let mut data = sysmon_1();
         data["CommandLine"] = json!(sent);
@@ -214,7 +214,7 @@ fn nxlog_texts_are_unescaped_once_and_the_relay_is_not_the_host() {
 
 /// 33, 34: nameless values by their number; a time with its zone apart.
 #[test]
-fn fluent_bit_values_get_their_names() {
+fn case_33_fluent_bit_values_get_their_names() {
     let inserts = |count: usize| -> Vec<Value> {
         let all = [
             "S-1-5-18",
@@ -251,7 +251,7 @@ fn fluent_bit_values_get_their_names() {
 
 /// 36: Wazuh's spelling.
 #[test]
-fn wazuh_backslashes_are_single() {
+fn case_36_wazuh_backslashes_are_single() {
     let document = json!({"timestamp": "2026-03-02T09:14:06.001+0000", "data": {"win": {"system": {"providerName": SYSMON, "eventID": "1", "systemTime": "2026-03-02T09:14:05.1034567Z",
         "eventRecordID": "5512", "channel": SYSMON_LOG, "computer": "ws-0412"}, "eventdata": {"processId": "4120", "image": r"C:\\Users\\x.exe", "processGuid": GUID}}}});
     let start = fact!(one_of(&document), ProcessStart);
@@ -287,7 +287,7 @@ fn a_task_with_two_actions_is_two_facts_with_two_identities() {
 
 /// 52: a binding by `UserData`, Winlogbeat's `user_data` and NXLog's text; without values it is raw only.
 #[test]
-fn a_wmi_binding_is_the_same_from_every_sender() {
+fn case_52_a_wmi_binding_is_the_same_from_every_sender() {
     const WMI: &str = "Microsoft-Windows-WMI-Activity";
     const LOG: &str = "Microsoft-Windows-WMI-Activity/Operational";
     let cause = "Binding EventFilter: \ninstance of __EventFilter\n{\n\tName = \"Updater\";\n\tQuery = \"select * from X\";\n};\nPerm. Consumer: \n\
@@ -380,14 +380,14 @@ fn settings_alerts_and_signatures_are_read() {
 
 /// 56: Sysmon 10 spells its GUIDs differently.
 #[test]
-fn process_access_has_both_ends() {
+fn case_56_process_access_has_both_ends() {
     let data = json!({"SourceProcessGUID": GUID, "SourceProcessId": 1, "SourceImage": "a", "TargetProcessGUID": "{5f0e1d2c-4a98-69a5-1704-000000000301}", "TargetProcessId": 2, "TargetImage": "b", "GrantedAccess": "0x1fffff"});
     let tamper = fact!(one_of(&evtx(SYSMON, SYSMON_LOG, 10, data)), ProcessTamper);
     assert_eq!((tamper.source_guid, tamper.source_pid, tamper.pid), (ProcessGuid::parse(GUID), Some(1), Some(2)));
     assert!(tamper.guid.is_some_and(|g| Some(g) != tamper.source_guid));
 }
 
-/// Run values and service images start programs; other values are raw only.
+/// Run values and service images start programs; other values are settings.
 #[test]
 fn registry_values_that_start_programs_are_persistence() {
     let set = |object: &str, details: &str| {
@@ -417,6 +417,7 @@ fn registry_values_that_start_programs_are_persistence() {
         r"HKLM\System\CurrentControlSet\Services\Sync\Config\Last",
         r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\RunOther\x",
     ] {
-        assert_eq!(set(other, "x").fact.table(), "other_event", "{other}");
+        let setting = fact!(set(other, "x"), SettingChange);
+        assert_eq!((setting.kind.as_deref(), setting.name.as_deref()), (Some("registry"), Some(other)));
     }
 }

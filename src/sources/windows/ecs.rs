@@ -6,7 +6,7 @@ use crate::sources::{
     Events,
     draft::{self, Decoder, Draft},
     json::Json,
-    scalar,
+    network, scalar,
     shape::Context,
     values::Values,
 };
@@ -21,6 +21,12 @@ pub(in crate::sources) fn decode(
         Some(Json::Str(text)) => text == word,
         _ => false,
     };
+    let has_process =
+        ["process.entity_id", "process.pid", "process.executable"].iter().any(|path| doc.at(path).is_some());
+    let sensed = doc.at("source.ip").is_some() && doc.at("destination.ip").is_some() && !has_process;
+    if sensed && says("event.category", "network") {
+        return network::ecs::decode(decoder, doc, context);
+    }
     let stamp = doc.at("@timestamp").and_then(scalar::time).or(context.time);
     let when = draft::record_time([stamp]);
     let at = when.as_ref().ok().map(|(at, _)| *at);
@@ -33,7 +39,7 @@ pub(in crate::sources) fn decode(
         one(sysmon::process_stop(&values, at))
     } else if doc.at("dns.question.name").is_some() {
         one(sysmon::dns_query(&values))
-    } else if says("event.category", "network") && doc.at("destination.ip").is_some() && doc.at("process").is_some() {
+    } else if says("event.category", "network") && doc.at("destination.ip").is_some() && has_process {
         let connection = sysmon::ecs_connection(&values, at, &addresses);
         addresses.extend(own_address(&connection).filter(|a| !addresses.contains(a)));
         one(connection)

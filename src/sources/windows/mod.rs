@@ -80,6 +80,7 @@ enum Source {
     PowerShellHost,
     Defender,
     Firewall,
+    DnsClient,
     EventLog,
     Kernel,
 }
@@ -100,6 +101,7 @@ const SOURCES: &[(&str, &str, Source)] = &[
         "Microsoft-Windows-Windows Firewall With Advanced Security/Firewall",
         Source::Firewall,
     ),
+    ("Microsoft-Windows-DNS-Client", "Microsoft-Windows-DNS-Client/Operational", Source::DnsClient),
     ("Microsoft-Windows-Eventlog", "", Source::EventLog),
     ("EventLog", "System", Source::EventLog),
     ("Microsoft-Windows-Kernel-General", "System", Source::Kernel),
@@ -124,6 +126,8 @@ impl Source {
             Self::PowerShellHost => powershell::host_facts(record),
             Self::Defender => defender::facts(record),
             Self::Firewall => defender::firewall_facts(record),
+            Self::DnsClient if record.event_id == 3008 => smallvec![sysmon::dns_query(&record.values)],
+            Self::DnsClient => Facts::new(),
             Self::EventLog => logs::event_log_facts(record),
             Self::Kernel => logs::kernel_facts(record),
         }
@@ -284,6 +288,11 @@ impl Ends {
         connection.direction = Some(direction.to_owned());
         connection.protocol = protocol.map(str::to_owned);
     }
+}
+
+/// Addresses and aliases of an ECS answer.
+pub(super) fn ecs_answers(doc: &Json<'_>) -> (Vec<IpAddr>, Vec<String>) {
+    sysmon::ecs_answers(Some(doc))
 }
 
 /// One fact.

@@ -1,4 +1,4 @@
-//! PowerShell: script blocks (4104), module logging (4103), host start and pipeline (400, 800). Here the logging process and
+//! PowerShell: script blocks (4104), module logging (4103), host and pipeline (400, 403, 600, 800). Here the logging process and
 //! account are the subject.
 
 use super::{Facts, Record, one};
@@ -49,13 +49,16 @@ fn module(record: &Record<'_>) -> Script {
         text: v.string("Payload").or_else(|| from_ecs("powershell.command.value")),
         path: labelled("Script Name").map(str::to_owned).or_else(|| v.string("Path")),
         command_line: application.map(str::to_owned).or_else(|| from_ecs("process.command_line")),
-        user_name: labelled("User").and_then(scalar::account).or_else(|| record.logging_user.clone()),
+        user_name: labelled("User")
+            .and_then(scalar::account)
+            .or_else(|| v.account("User"))
+            .or_else(|| record.logging_user.clone()),
     }
 }
 
-/// 400 and 800 of the classic log: nameless texts with lines `HostApplication=..`.
+/// 400, 403, 600 and 800 of the classic log: nameless texts with lines `HostApplication=..`.
 pub(super) fn host_facts(record: &Record<'_>) -> Facts {
-    if !matches!(record.event_id, 400 | 800) {
+    if !matches!(record.event_id, 400 | 403 | 600 | 800) {
         return Facts::new();
     }
     let v = &record.values;

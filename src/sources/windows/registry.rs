@@ -1,4 +1,4 @@
-//! Registry changes: Run values and service images start programs, Defender exclusions weaken; the rest is kept raw.
+//! Registry changes: Run values and service images start programs, Defender exclusions weaken, the rest are settings.
 
 use super::{Facts, one};
 use crate::model::fact::{Fact, Persistence, SettingChange};
@@ -99,10 +99,7 @@ fn facts(change: Change) -> Facts {
     if defender && (lower.contains(r"\exclusions\") || lower.contains("disable")) {
         return one(setting("av_config", change));
     }
-    if lower.contains(r"\schedule\taskcache\tree\") {
-        return one(setting("registry", change));
-    }
-    Facts::new()
+    one(setting("registry", change))
 }
 
 fn persistence(kind: &str, name: String, change: Change) -> Fact {

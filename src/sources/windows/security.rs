@@ -1,10 +1,8 @@
 //! Security log: processes, connections, tasks, services, registry, privileges.
 
 use super::{Ends, Facts, Record, one, prefixed_account, registry, service, taskscheduler};
-use crate::model::{
-    fact::{Connection, ProcessStart, ProcessStop, SettingChange},
-};
-use crate::sources::scalar;
+use crate::model::fact::{Connection, Fact, ProcessStart, ProcessStop, SettingChange};
+use crate::sources::{json::Json, scalar};
 use chrono::{DateTime, Utc};
 
 pub(super) fn facts(record: &Record<'_>, at: Option<DateTime<Utc>>) -> Facts {
@@ -13,9 +11,19 @@ pub(super) fn facts(record: &Record<'_>, at: Option<DateTime<Utc>>) -> Facts {
         4689 => one(process_stop(record, at)),
         4697 => one(service::installed_4697(record)),
         4698..=4702 => taskscheduler::security_facts(record),
-        4703 => privileges(record, "EnabledPrivilegeList", "enabled"),
-        4704 => privileges(record, "PrivilegeList", "assigned"),
-        4705 => privileges(record, "PrivilegeList", "removed"),
+        4672 => privileges(record, "PrivilegeList", "logon").into_iter().collect(),
+        4703 => [("EnabledPrivilegeList", "enabled"), ("DisabledPrivilegeList", "disabled")]
+            .into_iter()
+            .filter_map(|(list, state)| privileges(record, list, state))
+            .collect(),
+        4704 => privileges(record, "PrivilegeList", "assigned").into_iter().collect(),
+        4705 => privileges(record, "PrivilegeList", "removed").into_iter().collect(),
+        4717 => privileges(record, "AccessGranted", "assigned").into_iter().collect(),
+        4718 => ["AccessRemoved", "AccessGranted"]
+            .into_iter()
+            .find_map(|list| privileges(record, list, "removed"))
+            .into_iter()
+            .collect(),
         4657 => registry::security_facts(&record.values),
         5156 => one(connection(record, at, true)),
         5157 => one(connection(record, at, false)),
@@ -77,22 +85,19 @@ fn connection(record: &Record<'_>, at: Option<DateTime<Utc>>, allowed: bool) -> 
     connection
 }
 
-/// 4703, 4704, 4705. A list without any privilege says nothing.
-fn privileges(record: &Record<'_>, list: &str, state: &str) -> Facts {
+/// A list of privileges or logon rights, granted, removed or used. A list without any says nothing.
+fn privileges(record: &Record<'_>, list: &str, state: &str) -> Option<Fact> {
     let v = &record.values;
-    let Some(found) = v.find(list) else { return Facts::new() };
-    let text = match found.as_ref() {
-        crate::sources::json::Json::Array(elements) => {
-            elements.iter().filter_map(scalar::text).collect::<Vec<_>>().join(" ")
-        }
+    let text = match v.find(list)?.as_ref() {
+        Json::Array(elements) => elements.iter().filter_map(scalar::text).collect::<Vec<_>>().join(" "),
         other => scalar::text(other).unwrap_or_default().into_owned(),
     };
     let names: Vec<&str> =
         text.split([' ', '\t', '\r', '\n', ',', ';']).filter(|name| !scalar::is_null(name)).collect();
     if names.is_empty() {
-        return Facts::new();
+        return None;
     }
-    one(SettingChange {
+    let change = SettingChange {
         kind: Some("privilege".to_owned()),
         name: Some(names.join(",")),
         new_value: Some(state.to_owned()),
@@ -103,5 +108,6 @@ fn privileges(record: &Record<'_>, list: &str, state: &str) -> Facts {
             .or_else(|| prefixed_account(v, "Target"))
             .or_else(|| prefixed_account(v, "Subject")),
         ..SettingChange::default()
-    })
+    };
+    Some(change.into())
 }

@@ -1,10 +1,8 @@
 //! Sysmon: what its event ids mean.
 
 use super::{Ends, Facts, Record, one, registry, wmi};
-use crate::model::{
-    fact::{
-        Connection, DnsQuery, Fact, FileWrite, ModuleLoad, ProcessStart, ProcessStop, ProcessTamper, SettingChange,
-    },
+use crate::model::fact::{
+    Connection, DnsQuery, Fact, FileWrite, ModuleLoad, ProcessStart, ProcessStop, ProcessTamper, SettingChange,
 };
 use crate::sources::{json::Json, scalar, values::Values};
 use chrono::{DateTime, Utc};
@@ -232,7 +230,7 @@ pub(super) fn dns_query(v: &Values<'_>) -> Fact {
     .into()
 }
 
-fn ecs_answers(doc: Option<&Json<'_>>) -> (Vec<std::net::IpAddr>, Vec<String>) {
+pub(super) fn ecs_answers(doc: Option<&Json<'_>>) -> (Vec<std::net::IpAddr>, Vec<String>) {
     let answers = doc.and_then(|doc| doc.at("dns.answers")).map(Json::elements).unwrap_or_default();
     let mut found = (Vec::new(), Vec::new());
     for data in answers.iter().filter_map(|answer| answer.str_at("data")) {

@@ -21,6 +21,9 @@ pub(super) fn facts(record: &Record<'_>) -> Facts {
         141 => by("delete", "UserName"),
         142 => by("disable", "UserName"),
         129 => one(Persistence { command: v.string("Path"), pid: launched_pid(record), ..task("launch", record) }),
+        100 => by("launch", "UserContext"),
+        102 => by("end", "UserContext"),
+        107 | 108 | 110 | 118 | 119 => by("launch", "UserName"),
         // `EnginePID` is the engine, not the launched process.
         200 => one(Persistence { command: v.string("ActionName"), ..task("launch", record) }),
         201 => {

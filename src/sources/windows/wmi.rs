@@ -1,4 +1,4 @@
-//! WMI event subscriptions: Sysmon 19 to 21 and WMI-Activity 5861.
+//! WMI: event subscriptions (Sysmon 19 to 21, WMI-Activity 5861), and what providers and clients did (5857 to 5860).
 
 use super::{Facts, Record, one};
 use crate::model::fact::Persistence;
@@ -40,23 +40,67 @@ fn what_runs(text: Option<String>, is_script: bool) -> (Option<String>, Option<S
     }
 }
 
-/// 5861; 5857 to 5860 say too little and are kept raw.
+/// WMI-Activity 5857 to 5861.
 pub(super) fn facts(record: &Record<'_>) -> Facts {
-    let v = &record.values;
-    if record.event_id != 5861 {
-        return Facts::new();
+    match record.event_id {
+        5857..=5860 => one(activity(record)),
+        5861 => permanent_binding(record),
+        _ => Facts::new(),
     }
-    let of_message = |names: &[&str]| names.iter().find_map(|name| message_value(v.message?, name));
-    let text = |name: &str, names: &[&str]| v.string(name).or_else(|| of_message(names).map(str::to_owned));
-    let consumer = text("CONSUMER", &["CONSUMER", "Consumer"]);
-    let filter = text("ESS", &["ESS", "Eventfilter"]).map(|filter| match filter.split_once(" (refer to") {
+}
+
+/// First of these that is there: values of the event, or those that NXLog leaves in its text.
+fn value_of(record: &Record<'_>, names: &[&str]) -> Option<String> {
+    let v = &record.values;
+    names.iter().find_map(|name| v.string(name)).or_else(|| {
+        let message = v.message?;
+        names.iter().find_map(|name| message_value(message, name)).map(str::to_owned)
+    })
+}
+
+/// A provider that was loaded (5857), a call that failed (5858), a query that was registered (5859, 5860).
+fn activity(record: &Record<'_>) -> Persistence {
+    let text = |names: &[&str]| value_of(record, names);
+    // NXLog's own `ProcessID` is the logger's.
+    let pid = |names: &[&str]| text(names)?.parse().ok().filter(|pid: &i64| (1..=i64::from(u32::MAX)).contains(pid));
+    let provider = || record.values.message?.split_once(" provider started").map(|(name, _)| name.to_owned());
+    let base = Persistence { kind: Some("wmi_activity".to_owned()), ..Persistence::default() };
+    match record.event_id {
+        5857 => Persistence {
+            name: record.values.string("ProviderName").or_else(provider),
+            image: text(&["HostProcess"]),
+            detail: text(&["ProviderPath"]),
+            pid: if record.nxlog { record.logging_pid } else { pid(&["ProcessID"]) },
+            ..base
+        },
+        5858 => Persistence {
+            name: text(&["Operation"]),
+            by_user: text(&["User"]).and_then(|user| scalar::account(&user)),
+            detail: text(&["ResultCode"]),
+            pid: pid(&["ClientProcessId"]),
+            ..base
+        },
+        _ => Persistence {
+            name: text(&["Query", "NotificationQuery"]),
+            by_user: text(&["User", "UserName", "OwnerName"]).and_then(|user| scalar::account(&user)),
+            detail: text(&["NamespaceName", "Namespace"]),
+            pid: pid(&["Processid", "ClientProcessID", "HostProcessID"]),
+            ..base
+        },
+    }
+}
+
+fn permanent_binding(record: &Record<'_>) -> Facts {
+    let text = |names: &[&str]| value_of(record, names);
+    let consumer = text(&["CONSUMER", "Consumer"]);
+    let filter = text(&["ESS", "Eventfilter"]).map(|filter| match filter.split_once(" (refer to") {
         Some((name, _)) => name.to_owned(),
         None => filter,
     });
     if consumer.is_none() && filter.is_none() {
         return Facts::new();
     }
-    let cause = text("PossibleCause", &["PossibleCause"]).unwrap_or_default();
+    let cause = text(&["PossibleCause"]).unwrap_or_default();
     let script = property(&cause, "ScriptText");
     let (command, arguments) =
         match property(&cause, "CommandLineTemplate").or_else(|| property(&cause, "ExecutablePath")) {
@@ -76,12 +120,20 @@ pub(super) fn facts(record: &Record<'_>) -> Facts {
     })
 }
 
-/// `Key = value; Key = value`; the last key takes the rest.
+/// `Key = value; Key = value`, some with a comma or after a sentence; `PossibleCause` takes the rest.
 fn message_value<'m>(message: &'m str, name: &str) -> Option<&'m str> {
-    let key = format!("{name} = ");
-    let (before, rest) = message.split_once(&key)?;
-    (before.is_empty() || before.ends_with("; ")).then_some(())?;
-    let value = if name == "PossibleCause" { rest } else { rest.split_once("; ").map_or(rest, |(value, _)| value) };
+    let key = format!("{name} ");
+    let after = message.match_indices(&key).find_map(|(at, _)| {
+        let before = message.get(..at)?.trim_end();
+        let begins = before.is_empty() || before.ends_with([';', '.', ',']);
+        message.get(at..)?.strip_prefix(&key)?.strip_prefix("= ").filter(|_| begins)
+    })?;
+    let value = match name {
+        "PossibleCause" => after,
+        "ClientProcessID" => after.split([',', ';']).next().unwrap_or(after),
+        _ => after.split_once("; ").map_or(after, |(value, _)| value),
+    };
+    let value = value.trim();
     (!scalar::is_null(value)).then_some(value)
 }
 

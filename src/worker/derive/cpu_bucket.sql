@@ -4,7 +4,7 @@ with span as materialized (
 ),
 sample as materialized (
   -- a sample covers the time since the one before it: at most 15 minutes, else what the collector says its period is
-  select s.host_id, s.since, s.until, c.occurred_at as at, c.pid, c.started_at, c.guid, c.image, c.share, c.logical_cpus,
+  select s.host_id, s.since, s.until, c.occurred_at as at, c.pid, c.started_at, c.guid, c.image, c.share, c.cores, c.logical_cpus,
     c.cpu_seconds - lag(c.cpu_seconds) over w as used,
     extract(epoch from c.occurred_at - lag(c.occurred_at) over w)::real as gap, c.interval_ms / 1000.0 as period
   from span s join cpu_sample c on c.host_id = s.host_id
@@ -35,7 +35,8 @@ instance as materialized (
 valued as (
   select s.host_id, s.since, s.until, s.at, i.process_id, i.group_key,
     case when gap <= 900 then gap when gap is null then least(period, 900) end as seconds,
-    coalesce(s.share, case when gap <= 900 and used >= 0 then 100 * used / gap / coalesce(s.logical_cpus, h.logical_cpus) end) as share,
+    coalesce(s.share, case when gap <= 900 and used >= 0 then 100 * used / gap / coalesce(s.logical_cpus, h.logical_cpus) end,
+      100 * s.cores / coalesce(s.logical_cpus, h.logical_cpus)) as share,
     coalesce(s.logical_cpus, h.logical_cpus) as cpus
   from sample s join host h using (host_id)
   join instance i on i.host_id = s.host_id and i.pid = s.pid and i.started_at is not distinct from s.started_at

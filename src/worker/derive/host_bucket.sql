@@ -41,6 +41,10 @@ seen as (
   where f.occurred_at between $4::timestamptz and $5::timestamptz
   union all
   select f.host_id, f.occurred_at, 'other', false, false, false, null
+  from span s join setting_change f on f.host_id = s.host_id and f.occurred_at >= s.since and f.occurred_at < s.until
+  where f.occurred_at between $4::timestamptz and $5::timestamptz
+  union all
+  select f.host_id, f.occurred_at, 'other', false, false, false, null
   from span s join other_event f on f.host_id = s.host_id and f.occurred_at >= s.since and f.occurred_at < s.until
   where f.occurred_at between $4::timestamptz and $5::timestamptz
 )

@@ -4,6 +4,8 @@
 //! What only matters beside such evidence (lineage, connections, masquerade, benign context) is judged per cluster in
 //! `analytics::context`. A new SQL code: one query here and one line in [`all`].
 
+mod script;
+
 use super::{derive::flow::Flow, spans::Spans};
 use crate::{
     model::{
@@ -11,6 +13,7 @@ use crate::{
         ids::{EventId, EventRef, HostId},
         networks::is_at_or_below,
     },
+    rules::Ruleset,
     store::evidence::Found,
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -30,10 +33,12 @@ pub(super) async fn all(
     spans: &Spans,
     flows: &[Flow],
     lists: &Indicators,
-    hashes: &[Vec<u8>],
+    rules: &Ruleset,
 ) -> anyhow::Result<Vec<Found>> {
+    let hashes: Vec<Vec<u8>> = rules.current().map(|hash| hash.to_vec()).collect();
     let mut found = resource(db, spans).await?;
-    found.extend(hits(db, spans, hashes).await?);
+    found.extend(hits(db, spans, &hashes).await?);
+    found.extend(script::joined(db, spans, rules).await?);
     found.extend(listed(flows, lists));
     found.extend(looked_up(db, spans, lists).await?);
     Ok(found)
