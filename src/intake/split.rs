@@ -9,6 +9,7 @@
     reason = "positions come from searches in the same text and stay inside it; property tests feed it arbitrary bytes"
 )]
 
+pub use crate::sources::{Signal, influx_lines, split_batch, split_protobuf};
 use bytes::Bytes;
 use memchr::{memchr, memchr_iter, memchr3, memmem};
 use std::{
@@ -26,6 +27,11 @@ const STEP: usize = 1 << 20;
 pub fn records(body: &Bytes) -> impl Iterator<Item = Bytes> {
     let mut splitter = Splitter::default();
     iter::from_fn(move || splitter.next(body, true).map(|range| body.slice(range)))
+}
+
+/// The same, with documents of OTLP, Telegraf and osquery that carry many records cut into these.
+pub fn documents(body: &Bytes) -> impl Iterator<Item = Bytes> {
+    records(body).flat_map(|document| split_batch(&document).unwrap_or_else(|| vec![document]))
 }
 
 /// Splits a stream of any length; an error of the reader comes after the records before it.
