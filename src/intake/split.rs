@@ -31,7 +31,12 @@ pub fn records(body: &Bytes) -> impl Iterator<Item = Bytes> {
 
 /// The same, with documents of OTLP, Telegraf and osquery that carry many records cut into these.
 pub fn documents(body: &Bytes) -> impl Iterator<Item = Bytes> {
-    records(body).flat_map(|document| split_batch(&document).unwrap_or_else(|| vec![document]))
+    records(body).flat_map(opened)
+}
+
+/// The records of a document, which is one itself unless it is a batch.
+pub fn opened(document: Bytes) -> Vec<Bytes> {
+    split_batch(&document).unwrap_or_else(|| vec![document])
 }
 
 /// Splits a stream of any length; an error of the reader comes after the records before it.

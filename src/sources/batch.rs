@@ -133,7 +133,8 @@ fn line_length(text: &[u8]) -> usize {
     if memchr_iter(b'"', line).count().is_multiple_of(2) {
         return first;
     }
-    let mut ends = memchr_iter(b'\n', text).map(|at| at.saturating_add(1)).chain([text.len()]).skip(1).take(MOST_JOINED);
+    let mut ends =
+        memchr_iter(b'\n', text).map(|at| at.saturating_add(1)).chain([text.len()]).skip(1).take(MOST_JOINED);
     let whole = |end: &usize| {
         text.get(..*end).and_then(|joined| std::str::from_utf8(joined).ok()).is_some_and(telegraf::is_metric_line)
     };
@@ -182,14 +183,13 @@ mod tests {
     #[test]
     fn influx_lines_may_go_on_inside_quotes_and_a_broken_one_stands_alone() {
         let lines = |text: &'static str| -> Vec<String> {
-            influx_lines(&Bytes::from_static(text.as_bytes())).map(|l| String::from_utf8_lossy(&l).into_owned()).collect()
+            influx_lines(&Bytes::from_static(text.as_bytes()))
+                .map(|l| String::from_utf8_lossy(&l).into_owned())
+                .collect()
         };
         assert_eq!(lines("a x=1 1\n\n# c\r\nb x=2 2\r\n"), ["a x=1 1", "b x=2 2"]);
         assert_eq!(lines("a m=\"one\ntwo\" 1\nb x=2 2"), ["a m=\"one\ntwo\" 1", "b x=2 2"]);
-        assert_eq!(
-            lines("a m=\"cut\nb x=2 2\nc m=\"whole\" 3"),
-            ["a m=\"cut", "b x=2 2", "c m=\"whole\" 3"]
-        );
+        assert_eq!(lines("a m=\"cut\nb x=2 2\nc m=\"whole\" 3"), ["a m=\"cut", "b x=2 2", "c m=\"whole\" 3"]);
     }
 
     #[test]

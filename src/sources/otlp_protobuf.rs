@@ -179,7 +179,8 @@ mod tests {
 
     #[test]
     fn a_record_has_the_form_of_otlp_json() {
-        let record = LogRecord { time_unix_nano: 1_772_442_845_123_456_700, body: Some(text("x")), ..LogRecord::default() };
+        let record =
+            LogRecord { time_unix_nano: 1_772_442_845_123_456_700, body: Some(text("x")), ..LogRecord::default() };
         let pieces = split_protobuf(&request(vec![record]), Signal::Logs).unwrap();
         assert_eq!(pieces.refused, []);
         let json: serde_json::Value = serde_json::from_slice(&pieces.records[0]).unwrap();
@@ -198,7 +199,10 @@ mod tests {
         body[at] = 0xFF;
         let pieces = split_protobuf(&body.into(), Signal::Logs).unwrap();
         assert_eq!(pieces.records.len(), 3);
-        assert_eq!(pieces.refused.iter().map(|(at, reject)| (*at, reject.reason())).collect::<Vec<_>>(), [(1, "bad_json")]);
+        assert_eq!(
+            pieces.refused.iter().map(|(at, reject)| (*at, reject.reason())).collect::<Vec<_>>(),
+            [(1, "bad_json")]
+        );
     }
 
     #[test]

@@ -16,16 +16,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{
-    Deserialize, Deserializer,
+    Deserialize, Deserializer, Serialize,
     de::{IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::{json, value::RawValue};
-use std::{
-    borrow::Cow,
-    collections::BTreeMap,
-    fmt,
-    sync::Arc,
-};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 use tokio::time::timeout;
 
 /// What an object may leave to those before it in the request.
@@ -48,9 +43,25 @@ const TOKEN_IN_URL: Code = Code(16, "Query string authorization is not enabled",
 const HEALTHY: Code = Code(17, "HEC is healthy", StatusCode::OK);
 const UNHEALTHY: Code = Code(18, "HEC is unhealthy", StatusCode::SERVICE_UNAVAILABLE);
 
+/// In the order of keys that Splunk has.
+#[derive(Serialize)]
+struct Reply {
+    text: &'static str,
+    code: u16,
+    #[serde(rename = "invalid-event-number", skip_serializing_if = "Option::is_none")]
+    number: Option<usize>,
+}
+
+impl Code {
+    fn with(self, number: Option<usize>) -> Response {
+        let Self(code, text, status) = self;
+        (status, Json(Reply { text, code, number })).into_response()
+    }
+}
+
 impl IntoResponse for Code {
     fn into_response(self) -> Response {
-        (self.2, Json(json!({"text": self.1, "code": self.0}))).into_response()
+        self.with(None)
     }
 }
 
@@ -61,7 +72,8 @@ impl From<Refusal> for Code {
             Refusal::BadCredentials => INVALID_AUTHORIZATION,
             Refusal::UnknownToken | Refusal::WrongScope => INVALID_TOKEN,
             Refusal::TokenInUrl => TOKEN_IN_URL,
-            other => Self(if other == Refusal::TwoCredentials { 3 } else { 6 }, INVALID_FORMAT.1, other.status()),
+            Refusal::TwoCredentials => Self(INVALID_AUTHORIZATION.0, INVALID_AUTHORIZATION.1, refusal.status()),
+            _ => Self(INVALID_FORMAT.0, INVALID_FORMAT.1, refusal.status()),
         }
     }
 }
@@ -110,9 +122,8 @@ fn answer(receipt: &Receipt, fault: Option<Code>) -> Response {
     if Tally::of(&receipt.outcomes).quarantined < receipt.outcomes.len() {
         return SUCCESS.into_response();
     }
-    let Code(code, text, status) = fault.unwrap_or(INVALID_FORMAT);
     let first = receipt.outcomes.iter().position(|outcome| matches!(outcome, Outcome::Quarantined(_)));
-    (status, Json(json!({"text": text, "code": code, "invalid-event-number": first}))).into_response()
+    fault.unwrap_or(INVALID_FORMAT).with(first)
 }
 
 /// Says of every id that it is stored: it was, before its request was answered.
@@ -129,8 +140,7 @@ async fn acknowledged(ingest: &Ingest, head: &Parts, body: Body) -> Result<Respo
     let forwarder = ingest.admit(head).await?;
     demand_text(&head.headers)?;
     let (bytes, _held) = super::body::read(&head.headers, body, ingest.budget.share(forwarder.token_id)).await?;
-    let Asked { acks } =
-        serde_json::from_slice(&bytes).map_err(|_| Refusal::Malformed("expected {\"acks\":[..]}"))?;
+    let Asked { acks } = serde_json::from_slice(&bytes).map_err(|_| Refusal::Malformed("expected {\"acks\":[..]}"))?;
     let acks: BTreeMap<String, bool> = acks.into_iter().map(|id| (id.to_string(), true)).collect();
     Ok(Json(json!({ "acks": acks })).into_response())
 }
@@ -167,13 +177,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for Envelope<'a> {
                     let place = match key.as_ref() {
                         "event" => &mut found.event,
                         "fields" => &mut found.fields,
-                        key => match METADATA.iter().zip(&mut found.metadata).find(|(name, _)| **name == key) {
-                            Some((_, place)) => place,
-                            None => {
+                        key => {
+                            let mut places = METADATA.iter().zip(&mut found.metadata);
+                            let Some((_, place)) = places.find(|(name, _)| **name == key) else {
                                 map.next_value::<IgnoredAny>()?;
                                 continue;
-                            }
-                        },
+                            };
+                            place
+                        }
                     };
                     let value = map.next_value::<&'de RawValue>()?;
                     place.get_or_insert(value);
@@ -249,10 +260,10 @@ fn pieces(body: &Bytes) -> impl Iterator<Item = Bytes> {
 /// Members of the object around raw events, from the query.
 fn envelope(query: &str) -> String {
     let pairs = form_urlencoded::parse(query.as_bytes());
-    pairs
-        .filter(|(name, value)| METADATA.contains(&name.as_ref()) && !value.is_empty())
-        .map(|(name, value)| format!("\"{name}\":{},", json!(value)))
-        .collect()
+    let wanted = pairs.filter(|(name, value)| METADATA.contains(&name.as_ref()) && !value.is_empty());
+    let mut members = String::new();
+    members.extend(wanted.map(|(name, value)| format!("\"{name}\":{},", json!(value))));
+    members
 }
 
 fn enclosed(envelope: &str, text: &[u8]) -> Bytes {
@@ -284,8 +295,9 @@ mod tests {
 
     #[test]
     fn later_objects_inherit_what_they_lack() {
-        let (records, fault) =
-            split_of(r#"{"host":"a","time":1,"event":"x"}{"event":"y","time":null}[{"host":"b","event":"z"},{"event":"é"}]"#);
+        let (records, fault) = split_of(
+            r#"{"host":"a","time":1,"event":"x"}{"event":"y","time":null}[{"host":"b","event":"z"},{"event":"é"}]"#,
+        );
         assert_eq!(fault, None);
         assert_eq!(
             records,

@@ -108,7 +108,7 @@ enum Refusal {
     TooLarge(&'static str),
     #[error("this Content-Encoding is not supported: send identity, gzip, deflate or zstd")]
     UnsupportedEncoding,
-    #[error("this Content-Type is not supported: send JSON or XML")]
+    #[error("this Content-Type is not supported: send JSON or XML, to /v1/ JSON or protobuf")]
     UnsupportedType,
     #[error("the body came too slowly")]
     Slow,
@@ -303,7 +303,11 @@ fn within_limits(records: &[RawRecord]) -> Result<usize, Refusal> {
         return Err(Refusal::TooLarge("more than 100,000 records"));
     }
     let weight = records.iter().map(|record| record.bytes.len()).sum();
-    if weight > body::DECODED { Err(Refusal::TooLarge("the records are larger than 64 MiB with their context")) } else { Ok(weight) }
+    if weight > body::DECODED {
+        Err(Refusal::TooLarge("the records are larger than 64 MiB with their context"))
+    } else {
+        Ok(weight)
+    }
 }
 
 /// Records made of these pieces; ends early where they become too many.

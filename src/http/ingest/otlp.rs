@@ -65,7 +65,8 @@ async fn store(
         let (records, refused) = match encoding {
             Encoding::Json => (super::collect(json_records(body).into_iter(), defaults), Vec::new()),
             Encoding::Protobuf => {
-                let pieces = split::split_protobuf(&body, signal).map_err(|_| Refusal::Malformed("not an OTLP message"))?;
+                let pieces =
+                    split::split_protobuf(&body, signal).map_err(|_| Refusal::Malformed("not an OTLP message"))?;
                 (super::collect(pieces.records.into_iter(), defaults), pieces.refused)
             }
         };
@@ -167,12 +168,14 @@ impl Encoding {
         let count: i64 = refused().map(|(_, weight)| weight).sum();
         match signal {
             Signal::Logs => {
-                let json = json!({"partialSuccess": {"rejectedLogRecords": count.to_string(), "errorMessage": error_message}});
+                let json =
+                    json!({"partialSuccess": {"rejectedLogRecords": count.to_string(), "errorMessage": error_message}});
                 let partial_success = Some(ExportLogsPartialSuccess { rejected_log_records: count, error_message });
                 self.with(StatusCode::OK, &ExportLogsServiceResponse { partial_success }, &json)
             }
             Signal::Metrics => {
-                let json = json!({"partialSuccess": {"rejectedDataPoints": count.to_string(), "errorMessage": error_message}});
+                let json =
+                    json!({"partialSuccess": {"rejectedDataPoints": count.to_string(), "errorMessage": error_message}});
                 let partial_success = Some(ExportMetricsPartialSuccess { rejected_data_points: count, error_message });
                 self.with(StatusCode::OK, &ExportMetricsServiceResponse { partial_success }, &json)
             }

@@ -214,9 +214,7 @@ async fn without_a_database_the_answer_is_to_come_back() {
         };
         let method = if path == "/elastic/" { "GET" } else { "POST" };
         let headers = [("authorization", &*value), ("content-type", "application/json")];
-        let reply = send_as(&app, method, path, &headers, body)
-            .await
-            .expect(StatusCode::SERVICE_UNAVAILABLE);
+        let reply = send_as(&app, method, path, &headers, body).await.expect(StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(reply.text(), "busy, retry later\n");
         assert_eq!(reply.header("retry-after"), "1");
         assert!(reply.header("content-type").starts_with("text/plain"));

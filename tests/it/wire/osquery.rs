@@ -12,9 +12,7 @@ async fn post(app: &TestApp, path: &str, body: &Value) -> Answer {
 
 fn rows() -> Value {
     let columns = |pid: &str| json!({"pid": pid, "name": "svchost.exe", "path": "C:\\Users\\Public\\svchost.exe", "user_time": "1140200", "system_time": "3100"});
-    let row = |columns: Value, action: &str| {
-        json!({"name": "pack_processes", "hostIdentifier": "WS-0412", "unixTime": 1_772_443_145, "decorations": {"hostname": "ws-0412"}, "columns": columns, "action": action})
-    };
+    let row = |columns: Value, action: &str| json!({"name": "pack_processes", "hostIdentifier": "WS-0412", "unixTime": 1_772_443_145, "decorations": {"hostname": "ws-0412"}, "columns": columns, "action": action});
     json!([row(columns("4120"), "snapshot"), row(columns("4121"), "added"), row(columns("4122"), "removed")])
 }
 
@@ -22,7 +20,12 @@ fn rows() -> Value {
 async fn a_node_enrols_with_a_token_and_sends_its_rows() {
     let app = TestApp::new().await;
     let secret = app.token(Scope::Ingest).await;
-    let enrolled = post(&app, "/osquery/enroll", &json!({"enroll_secret": secret, "host_identifier": "WS-0412", "host_details": {}})).await;
+    let enrolled = post(
+        &app,
+        "/osquery/enroll",
+        &json!({"enroll_secret": secret, "host_identifier": "WS-0412", "host_details": {}}),
+    )
+    .await;
     let enrolled = enrolled.expect(StatusCode::OK).json();
     assert_eq!(enrolled["node_invalid"], false);
     let key = enrolled["node_key"].as_str().unwrap();
@@ -55,7 +58,11 @@ async fn an_unknown_secret_or_key_makes_the_node_enrol_again() {
             ("/osquery/config", json!({"node_key": key})),
             ("/osquery/log", json!({"node_key": key, "log_type": "result", "data": rows()})),
         ] {
-            assert_eq!(post(&app, path, &body).await.expect(StatusCode::OK).json(), json!({"node_invalid": true}), "{path} {key}");
+            assert_eq!(
+                post(&app, path, &body).await.expect(StatusCode::OK).json(),
+                json!({"node_invalid": true}),
+                "{path} {key}"
+            );
         }
     }
     let secret = app.token(Scope::Ingest).await;

@@ -42,17 +42,25 @@ fn resource(attributes: Vec<KeyValue>) -> Option<Resource> {
 }
 
 fn record(body: &str) -> LogRecord {
-    LogRecord { time_unix_nano: 1_772_442_845_100_000_000, body: any(Any::StringValue(body.to_owned())), ..LogRecord::default() }
+    LogRecord {
+        time_unix_nano: 1_772_442_845_100_000_000,
+        body: any(Any::StringValue(body.to_owned())),
+        ..LogRecord::default()
+    }
 }
 
 fn logs(log_records: Vec<LogRecord>) -> Vec<u8> {
     let resource = resource(vec![attribute("host.name", Any::StringValue("ws-0412.corp.example".to_owned()))]);
     let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
-    ExportLogsServiceRequest { resource_logs: vec![ResourceLogs { resource, scope_logs, ..ResourceLogs::default() }] }.encode_to_vec()
+    ExportLogsServiceRequest { resource_logs: vec![ResourceLogs { resource, scope_logs, ..ResourceLogs::default() }] }
+        .encode_to_vec()
 }
 
 fn json_logs(bodies: &[String]) -> Value {
-    let records: Vec<Value> = bodies.iter().map(|body| json!({"timeUnixNano": 1_772_442_845_100_000_000_u64, "body": {"stringValue": body}})).collect();
+    let records: Vec<Value> = bodies
+        .iter()
+        .map(|body| json!({"timeUnixNano": 1_772_442_845_100_000_000_u64, "body": {"stringValue": body}}))
+        .collect();
     json!({"resourceLogs": [{"resource": {}, "scopeLogs": [{"scope": {"name": "s"}, "logRecords": records}]}]})
 }
 
@@ -97,7 +105,8 @@ async fn protobuf_and_json_of_one_windows_record_are_one_event() {
 
     let text = json_logs(&[process_start(1).to_string(), process_start(2).to_string()]).to_string();
     // without Content-Length, as the JavaScript SDK sends it
-    let pieces: Vec<_> = text.as_bytes().chunks(100).map(|c| Ok::<_, std::io::Error>(Bytes::copy_from_slice(c))).collect();
+    let pieces: Vec<_> =
+        text.as_bytes().chunks(100).map(|c| Ok::<_, std::io::Error>(Bytes::copy_from_slice(c))).collect();
     let reply = post(&app, LOGS, JSON, Body::from_stream(stream::iter(pieces))).await.expect(StatusCode::OK);
     assert_eq!((reply.header("content-type"), reply.text()), ("application/json", "{}"));
     assert_eq!((facts(&app).await, quarantined(&app).await), (2, 0));
@@ -108,13 +117,19 @@ async fn metrics_in_both_encodings_are_one_sample() {
     let app = TestApp::new().await;
     post(&app, METRICS, PROTOBUF, metrics()).await.expect(StatusCode::OK);
     let point = |value: f64, state: &str, time: Value| json!({"timeUnixNano": time, "startTimeUnixNano": "1772442845000000000", "asDouble": value, "attributes": [{"key": "state", "value": {"stringValue": state}}]});
-    let points = json!([point(1140.2, "user", json!("1772443145000000000")), point(3.1, "system", json!(1_772_443_145_000_000_000_u64))]);
+    let points = json!([
+        point(1140.2, "user", json!("1772443145000000000")),
+        point(3.1, "system", json!(1_772_443_145_000_000_000_u64))
+    ]);
     let attributes = json!([
         {"key": "host.name", "value": {"stringValue": "ws-0412.corp.example"}}, {"key": "process.pid", "value": {"intValue": 4120}}
     ]);
     let body = json!({"unknown": 1, "resourceMetrics": [{"resource": {"attributes": attributes}, "scopeMetrics": [{"metrics": [{"name": "process.cpu.time", "sum": {"dataPoints": points}}]}]}]});
     post(&app, METRICS, JSON, body.to_string()).await.expect(StatusCode::OK);
-    assert_eq!(app.count("select count(*) from cpu_sample where pid = 4120 and abs(cpu_seconds - 1143.3) < 0.001").await, 1);
+    assert_eq!(
+        app.count("select count(*) from cpu_sample where pid = 4120 and abs(cpu_seconds - 1143.3) < 0.001").await,
+        1
+    );
     assert_eq!(app.count("select count(*) from cpu_sample").await, 1);
 }
 

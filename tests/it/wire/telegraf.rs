@@ -33,11 +33,17 @@ async fn a_batch_single_metrics_and_lines_are_stored() {
         system,host=WS-0412 n_cpus=4i,uptime=86400i 1772443145000000000\n\
         win_eventlog,host=WS-0412 Message=\"two\nlines\" 1772443145000000000\n";
     let reply = send(&app, "POST", "/telegraf", TEXT, lines).await.expect(StatusCode::OK);
-    assert_eq!(reply.json(), json!({"accepted": 3, "duplicate": 0, "quarantined": 1, "errors": [{"index": 1, "reason": "bad_json"}]}));
+    assert_eq!(
+        reply.json(),
+        json!({"accepted": 3, "duplicate": 0, "quarantined": 1, "errors": [{"index": 1, "reason": "bad_json"}]})
+    );
 
     assert_eq!(app.count("select count(*) from cpu_sample where pid between 1 and 4").await, 4);
     assert_eq!(app.count("select count(*) from host_sample").await, 2);
-    assert_eq!(app.count("select count(*) from quarantine where raw = 'this is no metric' and protocol = 'telegraf'").await, 1);
+    assert_eq!(
+        app.count("select count(*) from quarantine where raw = 'this is no metric' and protocol = 'telegraf'").await,
+        1
+    );
     assert_eq!(quarantined(&app).await, 1);
     assert_eq!(send(&app, "POST", "/telegraf", TEXT, "").await.expect(StatusCode::OK).json()["accepted"], 0);
 }
