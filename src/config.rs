@@ -49,6 +49,9 @@ pub struct Settings {
     /// Folder with Sigma rules of your own, read besides those that ship
     #[arg(long, env = "COALFACE_RULES", global = true, value_name = "DIR")]
     pub rules: Option<PathBuf>,
+    /// JSON file that osquery gets as its configuration. Default: one without queries
+    #[arg(long, env = "COALFACE_OSQUERY_CONFIG", global = true, value_name = "FILE")]
+    pub osquery_config: Option<PathBuf>,
     /// URL under which people reach the pages. https makes cookies `Secure`; another `Host` is then refused
     #[arg(long, env = "COALFACE_PUBLIC_URL", global = true, value_name = "URL")]
     pub public_url: Option<String>,

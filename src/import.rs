@@ -221,15 +221,17 @@ impl Reader {
             // PowerShell writes UTF-16 unless told otherwise.
             [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => {
                 let text = utf16(&input.whole()?);
-                for record in split::records(&Bytes::from(text)) {
+                for record in split::documents(&Bytes::from(text)) {
                     self.push(record)?;
                 }
                 Ok(())
             }
             _ if head.contains(&0) => bail!("neither an event log nor text"),
             _ => {
-                for record in split::Records::new(input.reader()) {
-                    self.push(record?)?;
+                for document in split::Records::new(input.reader()) {
+                    for record in split::opened(document?) {
+                        self.push(record)?;
+                    }
                 }
                 Ok(())
             }

@@ -5,6 +5,12 @@
 
 use super::Route;
 use chrono::{DateTime, TimeDelta, Utc};
+use opentelemetry_proto::tonic::{
+    collector::logs::v1::ExportLogsServiceRequest,
+    common::v1::{AnyValue, any_value},
+    logs::v1::{LogRecord, ResourceLogs, ScopeLogs},
+};
+use prost::Message as _;
 use serde_json::{Value, json};
 use std::{io::Write as _, ops::Range};
 
@@ -250,6 +256,9 @@ impl Load {
 
     /// The body of one request with these events.
     pub(super) fn body(&self, events: Range<u64>, route: Route) -> Vec<u8> {
+        if route == Route::Otlp {
+            return self.otlp(events);
+        }
         let mut clock = Stamp::default();
         let mut out = Vec::with_capacity((events.end - events.start) as usize * 1_024);
         for n in events {
@@ -259,6 +268,21 @@ impl Load {
             self.write(n, &mut clock, &mut out);
         }
         out
+    }
+}
+
+impl Load {
+    fn otlp(&self, events: Range<u64>) -> Vec<u8> {
+        let mut clock = Stamp::default();
+        let record = |n| {
+            let mut line = Vec::with_capacity(1_024);
+            self.write(n, &mut clock, &mut line);
+            let text = String::from_utf8_lossy(line.trim_ascii()).into_owned();
+            LogRecord { body: Some(AnyValue { value: Some(any_value::Value::StringValue(text)) }), ..LogRecord::default() }
+        };
+        let scope_logs = vec![ScopeLogs { log_records: events.map(record).collect(), ..ScopeLogs::default() }];
+        let resource_logs = vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }];
+        ExportLogsServiceRequest { resource_logs }.encode_to_vec()
     }
 }
 
@@ -303,7 +327,11 @@ fn guid(out: &mut Vec<u8>, process: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::{HashMap, HashSet};
+    use crate::{model::event::RawRecord, sources};
+    use std::{
+        collections::{HashMap, HashSet},
+        sync::Arc,
+    };
 
     fn lines(events: Range<u64>) -> Vec<String> {
         let load = Load::new(DateTime::from_timestamp(1_770_000_000, 0).unwrap());
@@ -351,5 +379,19 @@ mod tests {
     fn a_bulk_body_has_an_action_before_each_event() {
         let load = Load::new(DateTime::UNIX_EPOCH);
         assert_eq!(load.body(5..9, Route::Bulk).split(|b| *b == b'\n').filter(|l| l.starts_with(b"{\"create\"")).count(), 4);
+    }
+
+    #[test]
+    fn an_otlp_body_holds_the_same_events() {
+        let load = Load::new(DateTime::from_timestamp(1_770_000_000, 0).unwrap());
+        let body = bytes::Bytes::from(load.body(0..200, Route::Otlp));
+        let pieces = sources::split_protobuf(&body, sources::Signal::Logs).unwrap();
+        assert_eq!((pieces.records.len(), pieces.refused.len()), (200, 0));
+        let kinds = |records: &mut dyn Iterator<Item = bytes::Bytes>| -> Vec<usize> {
+            let record = |bytes| RawRecord { bytes, client_id: None, defaults: Arc::default() };
+            records.map(|bytes| sources::decode(&record(bytes)).unwrap()[0].fact.table_index()).collect()
+        };
+        let native = bytes::Bytes::from(load.body(0..200, Route::Native));
+        assert_eq!(kinds(&mut pieces.records.into_iter()), kinds(&mut crate::intake::split::records(&native)));
     }
 }

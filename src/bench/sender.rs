@@ -116,12 +116,12 @@ impl Sender {
     /// Whether it was stored; `false` = busy.
     async fn request(&self, route: Route, body: bytes::Bytes) -> anyhow::Result<bool> {
         let url = format!("{}{}", self.ingest, route.path());
-        let request = self.client.post(&url).bearer_auth(&self.token).header("content-type", "application/x-ndjson").body(body);
+        let request = self.client.post(&url).bearer_auth(&self.token).header("content-type", route.content_type()).body(body);
         let reply = request.send().await.with_context(|| format!("posting to {url}"))?;
         let status = reply.status();
         let text = reply.text().await.context("reading an acknowledgement")?;
         match status {
-            StatusCode::OK if text.contains(route.success()) => Ok(true),
+            StatusCode::OK if route.is_success(&text) => Ok(true),
             StatusCode::SERVICE_UNAVAILABLE => Ok(false),
             _ => bail!("{url} answered {status}: {}", text.chars().take(500).collect::<String>()),
         }

@@ -10,6 +10,7 @@
 )]
 
 use crate::sources::Header;
+pub use crate::sources::{Signal, influx_lines, split_batch, split_protobuf};
 use bytes::Bytes;
 use memchr::{memchr, memchr_iter, memchr3, memmem};
 use std::{
@@ -28,6 +29,16 @@ pub fn records(body: &Bytes) -> impl Iterator<Item = Bytes> {
     let (mut splitter, mut header) = (Splitter::default(), Header::default());
     iter::from_fn(move || splitter.next(body, true).map(|range| body.slice(range)))
         .filter_map(move |record| header.place(record))
+}
+
+/// The same, with documents of OTLP, Telegraf and osquery that carry many records cut into these.
+pub fn documents(body: &Bytes) -> impl Iterator<Item = Bytes> {
+    records(body).flat_map(opened)
+}
+
+/// The records of a document, which is one itself unless it is a batch.
+pub fn opened(document: Bytes) -> Vec<Bytes> {
+    split_batch(&document).unwrap_or_else(|| vec![document])
 }
 
 /// Splits a stream of any length; an error of the reader comes after the records before it.

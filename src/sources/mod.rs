@@ -19,6 +19,7 @@ mod metrics;
 mod network;
 mod osquery;
 mod otlp;
+mod otlp_protobuf;
 mod repair;
 mod scalar;
 mod shape;
@@ -29,9 +30,10 @@ mod windows;
 mod xml;
 
 use crate::model::event::{Event, RawRecord, Reject};
-pub use batch::split_batch;
+pub use batch::{influx_lines, split_batch};
 use draft::Decoder;
 pub use network::zeek_table::Header;
+pub use otlp_protobuf::{NotOtlp, Pieces, Signal, split_protobuf};
 use shape::Context;
 use smallvec::SmallVec;
 

@@ -20,7 +20,7 @@ use zstd::stream::raw::{self, DParameter, InBuffer, Operation as _, OutBuffer};
 /// Most bytes of one body on the wire.
 const WIRE: usize = 32 << 20;
 /// Most bytes of one body decoded.
-const DECODED: usize = 64 << 20;
+pub(super) const DECODED: usize = 64 << 20;
 /// Most decoded bytes per byte on the wire, counted beyond the first [`RATIO_FREE`].
 const RATIO: usize = 200;
 /// Decoded bytes below which the ratio does not matter: repetitive logs compress well.
@@ -37,6 +37,10 @@ const SLOWEST: u64 = 4_000;
 const IN_FLIGHT: usize = 96 << 20;
 /// Most bytes held by the requests of one token.
 const IN_FLIGHT_TOKEN: usize = 64 << 20;
+/// Most bytes held by requests that prove themselves inside the body (osquery). Chosen: several of its largest batches.
+const IN_FLIGHT_STRANGERS: usize = 8 << 20;
+/// Stands for the token of those; no token has this number.
+pub(super) const STRANGER: i64 = 0;
 
 /// Bytes that requests in flight hold.
 #[derive(Debug, Default)]
@@ -64,13 +68,14 @@ pub(super) struct Share {
 }
 
 impl Share {
-    fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
+    pub(super) fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let most = if self.token == STRANGER { IN_FLIGHT_STRANGERS } else { IN_FLIGHT_TOKEN };
         let mut held = self.budget.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mine = held.by_token.get(&self.token).copied().unwrap_or(0) + bytes;
         if held.all + bytes > IN_FLIGHT {
             return Err(Refusal::Busy);
         }
-        if mine > IN_FLIGHT_TOKEN + (1 << 20) {
+        if mine > most + (1 << 20) {
             return Err(Refusal::Quota);
         }
         held.all += bytes;

@@ -5,7 +5,11 @@
 
 mod body;
 mod elastic;
+mod hec;
 mod native;
+mod osquery;
+mod otlp;
+mod telegraf;
 
 use crate::{
     app::App,
@@ -21,7 +25,7 @@ use axum::{
     body::{Body, Bytes},
     http::{HeaderMap, StatusCode, Uri, header, request::Parts, uri::PathAndQuery},
     response::{IntoResponse, Response},
-    routing::post,
+    routing::{MethodRouter, get, post},
 };
 use base64::{
     Engine as _,
@@ -31,6 +35,7 @@ use base64::{
 use body::{Budget, Share};
 use std::{
     any::Any,
+    borrow::Cow,
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -49,9 +54,30 @@ const QUEUEING: Duration = Duration::from_secs(10);
 
 /// Everything the ingest port serves.
 pub fn router(app: Arc<App>) -> Router {
-    Router::new()
-        .route("/api/v1/events", post(native::events))
-        .route("/api/v1/events/", post(native::events))
+    let routes = [
+        ("/api/v1/events", post(native::events)),
+        ("/services/collector", post(hec::event)),
+        ("/services/collector/event", post(hec::event)),
+        ("/services/collector/event/1.0", post(hec::event)),
+        ("/services/collector/raw", post(hec::raw)),
+        ("/services/collector/raw/1.0", post(hec::raw)),
+        ("/services/collector/ack", post(hec::ack)),
+        ("/services/collector/health", get(hec::health)),
+        ("/services/collector/health/1.0", get(hec::health)),
+        ("/v1/logs", post(otlp::logs)),
+        ("/v1/metrics", post(otlp::metrics)),
+        ("/v1/traces", post(otlp::traces)),
+        ("/telegraf", post(telegraf::metrics)),
+        ("/osquery/enroll", post(osquery::enroll)),
+        ("/osquery/config", post(osquery::config)),
+        ("/osquery/log", post(osquery::log)),
+    ];
+    let with_and_without_slash = |router: Router<Arc<Ingest>>, (path, handler): (&str, MethodRouter<Arc<Ingest>>)| {
+        router.route(path, handler.clone()).route(&format!("{path}/"), handler)
+    };
+    routes
+        .into_iter()
+        .fold(Router::new(), with_and_without_slash)
         // Elasticsearch clients ask for too much to list, under any index name.
         .fallback(elastic::any)
         .layer(CatchPanicLayer::custom(|_: Box<dyn Any + Send>| {
@@ -82,7 +108,7 @@ enum Refusal {
     TooLarge(&'static str),
     #[error("this Content-Encoding is not supported: send identity, gzip, deflate or zstd")]
     UnsupportedEncoding,
-    #[error("this Content-Type is not supported: send JSON or XML")]
+    #[error("this Content-Type is not supported: send JSON or XML, to /v1/ JSON or protobuf")]
     UnsupportedType,
     #[error("the body came too slowly")]
     Slow,
@@ -173,17 +199,21 @@ impl Ingest {
             tracing::warn!("a token was sent in a URL: it counts as leaked");
             return Err(Refusal::TokenInUrl);
         }
-        let token = presented(&head.headers)?;
-        if !tokens::is_well_formed(&token) {
+        self.admit_token(&presented(&head.headers)?).await
+    }
+
+    /// Whose token this is.
+    async fn admit_token(&self, token: &str) -> Result<Arc<Forwarder>, Refusal> {
+        if !tokens::is_well_formed(token) {
             return Err(Refusal::UnknownToken);
         }
-        let digest = tokens::digest(&token);
+        let digest = tokens::digest(token);
         if let Some(known) = self.known(&digest) {
             return Ok(known);
         }
         let token = timeout(ASKING, async {
             let mut db = self.app.db.ingest.acquire().await?;
-            tokens::authenticate(&mut db, &token, self.app.clock.now()).await
+            tokens::authenticate(&mut db, token, self.app.clock.now()).await
         })
         .await
         .map_err(|_| Refusal::Busy)?
@@ -225,27 +255,38 @@ impl Ingest {
         split: impl FnOnce(Bytes, &Arc<Defaults>) -> Result<Split<T>, Refusal> + Send + 'static,
     ) -> Result<(Receipt, T), Refusal> {
         demand_text(&head.headers)?;
-        // Held until the reply is made: the records are slices of these bytes.
-        let (bytes, _held): (Bytes, Share) =
-            body::read(&head.headers, body, self.budget.share(forwarder.token_id)).await?;
+        let (bytes, share) = body::read(&head.headers, body, self.budget.share(forwarder.token_id)).await?;
+        self.keep(forwarder, protocol, bytes, share, split).await
+    }
+
+    /// Splits, decodes and stores what was read. The share is held until then: the records are slices of these bytes.
+    async fn keep<T: Send + 'static>(
+        &self,
+        forwarder: &Forwarder,
+        protocol: &'static str,
+        bytes: Bytes,
+        mut share: Share,
+        split: impl FnOnce(Bytes, &Arc<Defaults>) -> Result<Split<T>, Refusal> + Send + 'static,
+    ) -> Result<(Receipt, T), Refusal> {
         let origin = Origin { token: forwarder.defaults.token.clone(), protocol, request_id: request_id() };
         let processor = timeout(QUEUEING, self.processors.acquire()).await.map_err(|_| Refusal::Busy)?;
         let (rules, defaults, now) =
             (Arc::clone(&self.app.rules), Arc::clone(&forwarder.defaults), self.app.clock.now());
         let prepared = self.app.tasks.spawn_blocking(move || {
+            let came = bytes.len();
             let Split { records, refused, notes } = split(bytes, &defaults)?;
-            if records.len() > MOST_RECORDS {
-                return Err(Refusal::TooLarge("more than 100,000 records"));
-            }
+            let weight = within_limits(&records)?;
+            // Records that are copies weigh more than the body that they came in.
+            share.grow(weight.saturating_sub(came))?;
             let mut batch = intake::prepare(records, &rules, origin, now);
             for (index, reject) in refused {
                 if let Some(prepared) = batch.records.get_mut(index) {
                     prepared.outcome = Err(reject);
                 }
             }
-            Ok((batch, notes))
+            Ok::<_, Refusal>((batch, notes, share))
         });
-        let (batch, notes) = prepared.await.map_err(|error| {
+        let (batch, notes, _held) = prepared.await.map_err(|error| {
             tracing::error!(%error, protocol, "decoding a request panicked");
             Refusal::Busy
         })??;
@@ -254,6 +295,33 @@ impl Ingest {
         tracing::debug!(protocol, records = receipt.outcomes.len(), "stored a request");
         Ok((receipt, notes))
     }
+}
+
+/// Bytes of the records, unless they are too many.
+fn within_limits(records: &[RawRecord]) -> Result<usize, Refusal> {
+    if records.len() > MOST_RECORDS {
+        return Err(Refusal::TooLarge("more than 100,000 records"));
+    }
+    let weight = records.iter().map(|record| record.bytes.len()).sum();
+    if weight > body::DECODED {
+        Err(Refusal::TooLarge("the records are larger than 64 MiB with their context"))
+    } else {
+        Ok(weight)
+    }
+}
+
+/// Records made of these pieces; ends early where they become too many.
+fn collect(pieces: impl Iterator<Item = Bytes>, defaults: &Arc<Defaults>) -> Vec<RawRecord> {
+    let mut weight = 0;
+    let mut records = Vec::new();
+    for bytes in pieces {
+        weight += bytes.len();
+        records.push(RawRecord { bytes, client_id: None, defaults: Arc::clone(defaults) });
+        if records.len() > MOST_RECORDS || weight > body::DECODED {
+            break;
+        }
+    }
+    records
 }
 
 /// Ties storage to one request in segments, quarantine and log.
@@ -280,6 +348,14 @@ impl Tally {
             }
         }
         tally
+    }
+}
+
+/// The body with invalid UTF-8 replaced: one broken text must not cost the batch around it.
+fn repaired(body: Bytes) -> Bytes {
+    match String::from_utf8_lossy(&body) {
+        Cow::Borrowed(_) => body,
+        Cow::Owned(repaired) => Bytes::from(repaired),
     }
 }
 

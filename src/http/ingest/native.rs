@@ -22,22 +22,38 @@ const MOST_ERRORS: usize = 100;
 
 /// Stores what came and counts what became of it.
 pub(super) async fn events(State(ingest): State<Arc<Ingest>>, request: Request<Body>) -> Response {
+    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let framing = Framing::of(content_type);
+    answer(&ingest, "native", request, move |body, defaults| records(body, &framing, defaults)).await
+}
+
+/// The reply of this route and of Telegraf's.
+pub(super) async fn answer(
+    ingest: &Ingest,
+    protocol: &'static str,
+    request: Request<Body>,
+    records: impl FnOnce(&Bytes, &Arc<Defaults>) -> Vec<RawRecord> + Send + 'static,
+) -> Response {
     let (head, body) = request.into_parts();
-    match store(&ingest, &head, body).await {
+    match store(ingest, protocol, &head, body, records).await {
         Ok(reply) => Json(reply).into_response(),
         Err(refusal) if refusal.is_temporary() => refusal.plain(),
         Err(refusal) => (refusal.status(), Json(Refused { error: refusal.to_string() })).into_response(),
     }
 }
 
-async fn store(ingest: &Ingest, head: &Parts, body: Body) -> Result<Reply, Refusal> {
+async fn store(
+    ingest: &Ingest,
+    protocol: &'static str,
+    head: &Parts,
+    body: Body,
+    records: impl FnOnce(&Bytes, &Arc<Defaults>) -> Vec<RawRecord> + Send + 'static,
+) -> Result<Reply, Refusal> {
     let forwarder = ingest.admit(head).await?;
-    let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let framing = Framing::of(content_type);
-    let split = move |body, defaults: &Arc<Defaults>| {
-        Ok(Split { records: records(&body, &framing, defaults), refused: Vec::new(), notes: () })
+    let split = move |body: Bytes, defaults: &Arc<Defaults>| {
+        Ok(Split { records: records(&body, defaults), refused: Vec::new(), notes: () })
     };
-    let (receipt, ()) = ingest.store(&forwarder, "native", head, body, split).await?;
+    let (receipt, ()) = ingest.store(&forwarder, protocol, head, body, split).await?;
     Ok(Reply::of(&receipt))
 }
 
@@ -97,19 +113,14 @@ impl Framing {
     }
 }
 
-/// Slices of the body, one more than allowed at most.
+/// The records of a body in this framing.
 fn records(body: &Bytes, framing: &Framing, defaults: &Arc<Defaults>) -> Vec<RawRecord> {
-    let record = |bytes| RawRecord { bytes, client_id: None, defaults: Arc::clone(defaults) };
-    let parts = match framing {
-        Framing::Plain | Framing::Kafka => vec![body.clone()],
-        Framing::Multipart(boundary) => parts(body, boundary),
-    };
-    let pieces = parts.iter().flat_map(split::records);
     match framing {
-        Framing::Kafka => {
-            pieces.flat_map(|piece| kafka_values(&piece)).map(record).take(super::MOST_RECORDS + 1).collect()
+        Framing::Plain => super::collect(split::documents(body), defaults),
+        Framing::Multipart(boundary) => {
+            super::collect(parts(body, boundary).iter().flat_map(split::documents), defaults)
         }
-        Framing::Plain | Framing::Multipart(_) => pieces.map(record).take(super::MOST_RECORDS + 1).collect(),
+        Framing::Kafka => super::collect(split::records(body).flat_map(|piece| kafka_values(&piece)), defaults),
     }
 }
 

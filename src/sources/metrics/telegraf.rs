@@ -163,6 +163,11 @@ fn win_process(metric: &Json<'_>, instance: Option<&str>, at: Option<DateTime<Ut
     Some(process_sample(sample).into())
 }
 
+/// Whether this is one line of the influx protocol.
+pub(in crate::sources) fn is_metric_line(text: &str) -> bool {
+    influx(text).is_some()
+}
+
 /// `measurement,tag=value field=value,field="text" time` as the JSON form.
 fn influx(text: &str) -> Option<Json<'static>> {
     let (head, rest) = cut(text.trim(), ' ')?;

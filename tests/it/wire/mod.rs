@@ -1,7 +1,11 @@
 //! What forwarders send and must hear back (wire formats, section 15), through the routers of the real program.
 
 mod elastic;
+mod hec;
 mod native;
+mod osquery;
+mod otlp;
+mod telegraf;
 
 use crate::harness::{Answer, TestApp};
 use axum::{

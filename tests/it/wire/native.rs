@@ -203,17 +203,22 @@ async fn what_cannot_be_read_is_refused_as_the_table_says() {
 #[tokio::test]
 async fn without_a_database_the_answer_is_to_come_back() {
     let app = TestApp::new().await;
-    let value = format!("Bearer {}", app.token(Scope::Ingest).await);
+    let token = app.token(Scope::Ingest).await;
+    let value = format!("Bearer {token}");
     app.app.db.ingest.close().await;
-    for path in [EVENTS, "/_bulk", "/elastic/"] {
-        let body = format!("{{\"create\":{{}}}}\n{}\n", process_start(1));
+    for path in [EVENTS, "/_bulk", "/elastic/", "/services/collector", "/v1/logs", "/telegraf", "/osquery/log"] {
+        let body = match path {
+            "/osquery/log" => json!({"node_key": token, "log_type": "result", "data": []}).to_string(),
+            "/_bulk" => format!("{{\"create\":{{}}}}\n{}\n", process_start(1)),
+            _ => process_start(1).to_string(),
+        };
         let method = if path == "/elastic/" { "GET" } else { "POST" };
-        let reply = send_as(&app, method, path, &[("authorization", &value)], body)
-            .await
-            .expect(StatusCode::SERVICE_UNAVAILABLE);
+        let headers = [("authorization", &*value), ("content-type", "application/json")];
+        let reply = send_as(&app, method, path, &headers, body).await.expect(StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(reply.text(), "busy, retry later\n");
         assert_eq!(reply.header("retry-after"), "1");
         assert!(reply.header("content-type").starts_with("text/plain"));
-        assert_eq!(reply.header("x-elastic-product"), if path == EVENTS { "" } else { "Elasticsearch" });
+        let elastic = ["/_bulk", "/elastic/"].contains(&path);
+        assert_eq!(reply.header("x-elastic-product"), if elastic { "Elasticsearch" } else { "" });
     }
 }
