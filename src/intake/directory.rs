@@ -4,16 +4,16 @@
 //! An id names its host for good. A name leads to the host that carries it; a short name and the only full name with that
 //! first label are one host. Addresses of sensors are hosts of their own kind, joined by the worker in event time.
 
+use super::FastMap;
 use crate::model::{event::HostKey, ids::HostId};
 use sqlx::PgConnection;
-use std::collections::HashMap;
 
 /// Most keys remembered; beyond it the cache starts anew.
 const CACHED: usize = 200_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Directory {
-    known: HashMap<HostKey, HostId>,
+    known: FastMap<HostKey, HostId>,
 }
 
 impl Directory {

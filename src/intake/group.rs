@@ -1,8 +1,7 @@
 //! The rows of one group commit: where they go, and the statements that are not facts: segments, quarantine, sightings, marks.
 
 use super::{
-    Identified, Origin, Outcome, Prepared,
-    directory::Directory,
+    FastMap, FastSet, Identified, Origin, Outcome, Prepared,
     segment,
     stage::{Merged, Rows},
 };
@@ -18,7 +17,7 @@ use bytes::Bytes;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use sqlx::PgConnection;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
 };
@@ -81,18 +80,18 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn of(rows: &[Row], directory: &Directory, now: DateTime<Utc>) -> Self {
+    pub(super) fn of(rows: &[Row], now: DateTime<Utc>) -> Self {
         let segments = cut_segments(rows, now);
         let mut rounds: BTreeMap<(usize, usize), Rows> = BTreeMap::new();
         let mut hits = CopyText::default();
-        let mut copies: HashMap<EventId, usize> = HashMap::new();
+        let mut copies: FastMap<EventId, usize> = FastMap::default();
         let mut by_segment = segments.iter().flat_map(|(id, range)| range.clone().map(|n| (*id, n.saturating_sub(range.start))));
         for row in rows {
             let Some((segment, ordinal)) = by_segment.next() else { break };
             for event in row.prepared.outcome.iter().flatten() {
                 let copy = copies.entry(event.id).and_modify(|n| *n = n.saturating_add(1)).or_insert(0);
                 let stamp = event.stamp.unwrap_or(row.received_at);
-                let host = directory.host(&event.host);
+                let host = event.host_id;
                 rounds.entry((*copy, event.table)).or_default().push(host, stamp, event.id, |out| {
                     out.value(Some(&segment));
                     out.value(Some(&i32::try_from(ordinal).unwrap_or(i32::MAX)));
@@ -251,12 +250,11 @@ pub(super) async fn store_quarantine(db: &mut PgConnection, rows: &[Row], merged
 pub(super) async fn store_sightings(
     db: &mut PgConnection,
     rows: &[Row],
-    directory: &Directory,
-    known: &HashSet<Sighting>,
+    known: &FastSet<Sighting>,
 ) -> sqlx::Result<BTreeSet<Sighting>> {
     let mut fresh = BTreeSet::new();
     for event in rows.iter().flat_map(|r| r.prepared.outcome.iter().flatten()) {
-        let (Some(at), host) = (event.stamp, directory.host(&event.host)) else { continue };
+        let (Some(at), host) = (event.stamp, event.host_id) else { continue };
         let hour = at.duration_trunc(TimeDelta::hours(1)).unwrap_or(at);
         fresh.extend(event.addresses.iter().map(|ip| (*ip, hour, host)).filter(|s| !known.contains(s)));
     }
@@ -283,7 +281,6 @@ pub(super) async fn store_sightings(
 pub(super) async fn store_marks(
     db: &mut PgConnection,
     rows: &[Row],
-    directory: &Directory,
     merged: &Merged,
     now: DateTime<Utc>,
 ) -> sqlx::Result<()> {
@@ -292,7 +289,7 @@ pub(super) async fn store_marks(
         if let Some(at) = event.stamp
             && (merged.new.contains(&event.id) || merged.completed.contains(&event.id))
         {
-            marks.insert((directory.host(&event.host).0, bucket(at)));
+            marks.insert((event.host_id.0, bucket(at)));
         }
     }
     if marks.is_empty() {

@@ -18,13 +18,20 @@ use crate::{
     model::{
         event::{Event, HostKey, RawRecord, Reject, TimeQuality},
         fact::CopyText,
-        ids::{EventId, ProcessGuid},
+        ids::{EventId, HostId, ProcessGuid},
     },
     rules::{Hit, Ruleset},
     sources,
 };
 use chrono::{DateTime, Utc};
-use std::net::IpAddr;
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
+
+/// Sets and maps on the way of every event: seeded like the standard ones, several times as fast.
+type FastSet<T> = HashSet<T, foldhash::fast::RandomState>;
+type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// Where a batch came from, for segments and quarantine.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +52,8 @@ pub struct Identified {
     /// Time in the key; `None` = undated, takes the arrival of its first copy.
     pub stamp: Option<DateTime<Utc>>,
     host: HostKey,
+    /// Set by the writer, which knows the hosts.
+    host_id: HostId,
     table: usize,
     columns: CopyText,
     time_quality: TimeQuality,
@@ -146,6 +155,7 @@ fn identify(event: Event, rules: &Ruleset) -> Identified {
         table: event.fact.table_index(),
         columns,
         host: event.host,
+        host_id: HostId(0),
         time_quality: event.time_quality,
         field_errors: event.field_errors,
         addresses: event.addresses,

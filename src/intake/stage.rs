@@ -4,13 +4,14 @@
 //! built from `Fact::TABLES`, never from input. Another process may store the same event between look and COPY: the unique
 //! violation rolls the group back, and its second try finds the event.
 
+use super::FastSet;
 use crate::model::{
     fact::{CopyText, Fact, KEY_COLUMNS},
     ids::{EventId, HostId},
 };
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
-use std::{collections::HashSet, ops::Range};
+use std::ops::Range;
 
 /// Statements of one fact table.
 #[derive(Debug)]
@@ -120,11 +121,11 @@ impl Statements {
 #[derive(Debug, Default)]
 pub(super) struct Merged {
     /// Stored now.
-    pub(super) new: HashSet<EventId>,
+    pub(super) new: FastSet<EventId>,
     /// Stored before, now with more fields.
-    pub(super) completed: HashSet<EventId>,
+    pub(super) completed: FastSet<EventId>,
     /// Stored before with another value in some field.
-    pub(super) conflicting: HashSet<EventId>,
+    pub(super) conflicting: FastSet<EventId>,
 }
 
 impl Stage {
@@ -158,13 +159,13 @@ impl Stage {
         db: &mut PgConnection,
         table: usize,
         rows: &mut Rows,
-        unseen: Option<&HashSet<EventId>>,
+        unseen: Option<&FastSet<EventId>>,
         merged: &mut Merged,
-    ) -> sqlx::Result<HashSet<EventId>> {
-        let Some(statements) = self.facts.get(table) else { return Ok(HashSet::new()) };
+    ) -> sqlx::Result<FastSet<EventId>> {
+        let Some(statements) = self.facts.get(table) else { return Ok(FastSet::default()) };
         // Neighbours in the index are written together, and writers of two processes wait for each other in the same order.
         rows.keys.sort_unstable_by_key(|k| (k.host, k.at, k.id));
-        let Some((since, until)) = rows.times() else { return Ok(HashSet::new()) };
+        let Some((since, until)) = rows.times() else { return Ok(FastSet::default()) };
         macro_rules! column { ($f:expr) => { rows.keys.iter().map($f).collect::<Vec<_>>() } }
         let known = sqlx::query(AssertSqlSafe(statements.known.clone()))
             .bind(column!(|k| k.host.0))
@@ -174,7 +175,7 @@ impl Stage {
             .bind(until)
             .fetch_all(&mut *db)
             .await?;
-        let mut known: HashSet<EventId> = ids(known)?.into_iter().collect();
+        let mut known: FastSet<EventId> = ids(known)?.into_iter().collect();
         if let Some(unseen) = unseen.filter(|unseen| !unseen.is_empty()) {
             known.extend(rows.keys.iter().map(|key| key.id).filter(|id| unseen.contains(id)));
         }
@@ -191,7 +192,7 @@ impl Stage {
         db: &mut PgConnection,
         table: usize,
         rows: &Rows,
-        known: &HashSet<EventId>,
+        known: &FastSet<EventId>,
         merged: &mut Merged,
     ) -> sqlx::Result<()> {
         let (Some(statements), Some((since, until)), false) = (self.facts.get(table), rows.times(), known.is_empty()) else { return Ok(()) };

@@ -26,8 +26,8 @@ const POLL: Duration = Duration::from_millis(250);
 /// at full speed keep 7,000 waiting, a fleet of 10,000 hosts with an event a second 500.
 const PRESSED: usize = 2_048;
 /// Then the worker rests this many times as long as it worked, up to the longest rest.
-const REST: u32 = 3;
-const LONGEST_REST: Duration = Duration::from_secs(5);
+const REST: u32 = 4;
+const LONGEST_REST: Duration = Duration::from_secs(10);
 
 /// How often what time alone changes is looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
