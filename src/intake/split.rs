@@ -9,7 +9,7 @@
     reason = "positions come from searches in the same text and stay inside it; property tests feed it arbitrary bytes"
 )]
 
-pub use crate::sources::{Signal, influx_lines, split_batch, split_protobuf};
+pub use crate::sources::{LARGEST_RECORD, Signal, influx_lines, split_batch, split_protobuf};
 use bytes::Bytes;
 use memchr::{memchr, memchr_iter, memchr3, memmem};
 use std::{

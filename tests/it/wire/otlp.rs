@@ -157,6 +157,23 @@ async fn what_could_not_be_read_is_counted_and_not_asked_for_again() {
 }
 
 #[tokio::test]
+async fn of_refused_metrics_the_points_are_counted() {
+    let app = TestApp::new().await;
+    let point = json!({"timeUnixNano": "1772443145000000000", "asDouble": 1.5});
+    let group = |host: &str| {
+        let attributes =
+            json!([{"key": host, "value": {"stringValue": "ws-1"}}, {"key": "process.pid", "value": {"intValue": 4}}]);
+        let metric = json!({"name": "process.cpu.time", "sum": {"dataPoints": [point, point, point]}});
+        json!({"resource": {"attributes": attributes}, "scopeMetrics": [{"metrics": [metric]}]})
+    };
+    let body = json!({"resourceMetrics": [group("host.name"), group("no.host")]}).to_string();
+    let reply = post(&app, METRICS, JSON, body).await.expect(StatusCode::OK);
+    assert_eq!(reply.json()["partialSuccess"]["rejectedDataPoints"], "3");
+    assert!(reply.json()["partialSuccess"]["errorMessage"].as_str().unwrap().contains("no host name"));
+    assert_eq!(app.count("select count(*) from cpu_sample").await, 1);
+}
+
+#[tokio::test]
 async fn refusals_are_a_status_in_the_encoding_of_the_request() {
     let app = TestApp::new().await;
     for path in [LOGS, METRICS] {
