@@ -10,7 +10,7 @@
 )]
 
 use crate::sources::Header;
-pub use crate::sources::{Signal, influx_lines, split_batch, split_protobuf};
+pub use crate::sources::{LARGEST_RECORD, Signal, influx_lines, split_batch, split_protobuf};
 use bytes::Bytes;
 use memchr::{memchr, memchr_iter, memchr3, memmem};
 use std::{

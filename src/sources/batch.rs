@@ -13,6 +13,9 @@ use serde_json::value::RawValue;
 pub(super) const ROOM: usize = 64 << 20;
 /// How far into a document the key of a batch must begin.
 const KEY_WITHIN: usize = 1_024;
+/// Most values in a document that is opened, by its commas: the place of each is noted before any is cut out. Chosen: more than a
+/// body of 64 MiB with content has.
+const MOST_VALUES: usize = 4 << 20;
 /// Most lines that one metric is looked for in. Chosen: longer event messages are rare, and the search is per broken line.
 const MOST_JOINED: usize = 64;
 const KEYS: &[&str] = &["\"resourceLogs\"", "\"resourceMetrics\"", "\"metrics\"", "\"log_type\""];
@@ -51,11 +54,14 @@ struct ScopeLogs<'a> {
 }
 
 /// The records of an OTLP request (`resourceLogs`, `resourceMetrics`), a Telegraf batch (`metrics`) or an osquery log request
-/// (`data`), each as a document that [`super::decode`] takes. `None` if the document is no such batch or does not parse: then
-/// it is a record itself.
+/// (`data`), each as a document that [`super::decode`] takes. `None` if the document is no such batch, does not parse or has too
+/// many values: then it is a record itself.
 pub fn split_batch(document: &Bytes) -> Option<Vec<Bytes>> {
     let head = document.get(..document.len().min(KEY_WITHIN))?;
     if !KEYS.iter().any(|key| memchr::memmem::find(head, key.as_bytes()).is_some()) {
+        return None;
+    }
+    if memchr_iter(b',', document).count() > MOST_VALUES {
         return None;
     }
     let batch: Batch<'_> = serde_json::from_slice(document).ok()?;
@@ -200,5 +206,7 @@ mod tests {
             assert_eq!(split(&document), None, "{document}");
         }
         assert_eq!(split_batch(&Bytes::from_static(b"{\"resourceLogs\": [")), None);
+        let empty = format!("{{\"metrics\": [0{}]}}", ",0".repeat(MOST_VALUES + 1));
+        assert_eq!(split_batch(&Bytes::from(empty)), None);
     }
 }

@@ -243,6 +243,7 @@ CLIENTS = {
     "elasticsearch-py bulk": (python("elasticsearch_bulk.py"), STARTS),
     "OTel Python logs": (python("otel_logs.py"), STARTS),
     "OTel Python metrics": (python("otel_metrics.py"), SAMPLES),
+    "OTel JavaScript logs": (node("otel_logs.cjs"), STARTS),
     "splunk-handler HEC": (python("splunk_hec.py"), STARTS),
     "winston-elasticsearch": (node("winston.cjs"), STARTS),
     "rsyslog omelasticsearch": (

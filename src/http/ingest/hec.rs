@@ -26,6 +26,9 @@ use tokio::time::timeout;
 /// What an object may leave to those before it in the request.
 const METADATA: [&str; 5] = ["time", "host", "source", "sourcetype", "index"];
 
+/// Most bytes of ids that are asked for at once. Source: trust design, section 9 (JSON bodies).
+const MOST_ASKED: usize = 1 << 20;
+
 /// A reply in Splunk's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Code(u16, &'static str, StatusCode);
@@ -140,6 +143,9 @@ async fn acknowledged(ingest: &Ingest, head: &Parts, body: Body) -> Result<Respo
     let forwarder = ingest.admit(head).await?;
     demand_text(&head.headers)?;
     let (bytes, _held) = super::body::read(&head.headers, body, ingest.budget.share(forwarder.token_id)).await?;
+    if bytes.len() > MOST_ASKED {
+        return Err(Refusal::TooLarge("more than 1 MiB of ids"));
+    }
     let Asked { acks } = serde_json::from_slice(&bytes).map_err(|_| Refusal::Malformed("expected {\"acks\":[..]}"))?;
     let acks: BTreeMap<String, bool> = acks.into_iter().map(|id| (id.to_string(), true)).collect();
     Ok(Json(json!({ "acks": acks })).into_response())
@@ -218,6 +224,10 @@ fn objects(body: &Bytes, defaults: &Arc<Defaults>) -> Split<Option<Code>> {
     let mut inherited: [Option<String>; METADATA.len()] = Default::default();
     let mut split = Split { records: Vec::new(), refused: Vec::new(), notes: None };
     let pieces = pieces(body).enumerate().map(|(place, piece)| {
+        if piece.len() > split::LARGEST_RECORD {
+            // Refused by the decoder; what is in it is not looked at.
+            return piece;
+        }
         let text = String::from_utf8_lossy(&piece);
         let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(&text) else { return piece.clone() };
         if let Some(fault) = envelope.fault() {

@@ -145,6 +145,45 @@ async fn every_scheme_is_a_credential_and_anything_else_stores_nothing() {
     assert_eq!(quarantined(&app).await, 0);
 }
 
+/// Every route of every protocol; each in its own words, and nothing is stored.
+#[tokio::test]
+async fn no_route_takes_anything_from_strangers() {
+    let app = TestApp::new().await;
+    let (stranger, reader) = (tokens::mint(&[Scope::Ingest]), app.token(Scope::Read).await);
+    let good = format!("Bearer {}", app.token(Scope::Ingest).await);
+    let body = process_start(1).to_string();
+    let json = ("content-type", "application/json");
+    for path in [
+        EVENTS,
+        "/_bulk",
+        "/elastic/win/_doc",
+        "/services/collector",
+        "/services/collector/event/1.0",
+        "/services/collector/raw",
+        "/v1/logs",
+        "/v1/metrics",
+        "/v1/traces",
+        "/telegraf",
+    ] {
+        for slash in ["", "/"] {
+            let path = format!("{path}{slash}");
+            for value in ["", "Digest x", "Bearer cf_iabc", &format!("Bearer {stranger}"), &format!("Splunk {reader}")]
+            {
+                let reply = send_as(&app, "POST", &path, &[json, ("authorization", value)], body.clone()).await;
+                assert!(
+                    matches!(reply.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN),
+                    "{path} {value}: {}",
+                    reply.status
+                );
+            }
+            let twice = [json, ("authorization", &*good), ("authorization", &*good)];
+            send_as(&app, "POST", &path, &twice, body.clone()).await.expect(StatusCode::BAD_REQUEST);
+        }
+    }
+    assert_eq!(app.count("select count(*) from segment").await, 0);
+    assert_eq!(quarantined(&app).await, 0);
+}
+
 #[tokio::test]
 async fn a_token_counts_until_it_expires_and_no_longer() {
     let app = TestApp::new().await;

@@ -29,22 +29,22 @@ const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
 const LOGS: &str = "/v1/logs";
 const METRICS: &str = "/v1/metrics";
 
-fn any(value: Any) -> Option<AnyValue> {
-    Some(AnyValue { value: Some(value) })
+fn any(value: Any) -> AnyValue {
+    AnyValue { value: Some(value) }
 }
 
 fn attribute(key: &str, value: Any) -> KeyValue {
-    KeyValue { key: key.to_owned(), value: any(value), ..KeyValue::default() }
+    KeyValue { key: key.to_owned(), value: Some(any(value)), ..KeyValue::default() }
 }
 
-fn resource(attributes: Vec<KeyValue>) -> Option<Resource> {
-    Some(Resource { attributes, ..Resource::default() })
+fn resource(attributes: Vec<KeyValue>) -> Resource {
+    Resource { attributes, ..Resource::default() }
 }
 
 fn record(body: &str) -> LogRecord {
     LogRecord {
         time_unix_nano: 1_772_442_845_100_000_000,
-        body: any(Any::StringValue(body.to_owned())),
+        body: Some(any(Any::StringValue(body.to_owned()))),
         ..LogRecord::default()
     }
 }
@@ -52,8 +52,10 @@ fn record(body: &str) -> LogRecord {
 fn logs(log_records: Vec<LogRecord>) -> Vec<u8> {
     let resource = resource(vec![attribute("host.name", Any::StringValue("ws-0412.corp.example".to_owned()))]);
     let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
-    ExportLogsServiceRequest { resource_logs: vec![ResourceLogs { resource, scope_logs, ..ResourceLogs::default() }] }
-        .encode_to_vec()
+    ExportLogsServiceRequest {
+        resource_logs: vec![ResourceLogs { resource: Some(resource), scope_logs, ..ResourceLogs::default() }],
+    }
+    .encode_to_vec()
 }
 
 fn json_logs(bodies: &[String]) -> Value {
@@ -80,7 +82,7 @@ fn metrics() -> Vec<u8> {
         attribute("process.pid", Any::IntValue(4120)),
     ]);
     let scope_metrics = vec![ScopeMetrics { metrics: vec![metric], ..ScopeMetrics::default() }];
-    let group = ResourceMetrics { resource, scope_metrics, ..ResourceMetrics::default() };
+    let group = ResourceMetrics { resource: Some(resource), scope_metrics, ..ResourceMetrics::default() };
     ExportMetricsServiceRequest { resource_metrics: vec![group] }.encode_to_vec()
 }
 
@@ -154,6 +156,23 @@ async fn what_could_not_be_read_is_counted_and_not_asked_for_again() {
     assert_eq!(reply.json()["partialSuccess"]["rejectedLogRecords"], "1");
     let reply = post(&app, LOGS, JSON, json_logs(&[large]).to_string()).await.expect(StatusCode::BAD_REQUEST);
     assert_eq!(reply.json()["code"], 3);
+}
+
+#[tokio::test]
+async fn of_refused_metrics_the_points_are_counted() {
+    let app = TestApp::new().await;
+    let point = json!({"timeUnixNano": "1772443145000000000", "asDouble": 1.5});
+    let group = |host: &str| {
+        let attributes =
+            json!([{"key": host, "value": {"stringValue": "ws-1"}}, {"key": "process.pid", "value": {"intValue": 4}}]);
+        let metric = json!({"name": "process.cpu.time", "sum": {"dataPoints": [point, point, point]}});
+        json!({"resource": {"attributes": attributes}, "scopeMetrics": [{"metrics": [metric]}]})
+    };
+    let body = json!({"resourceMetrics": [group("host.name"), group("no.host")]}).to_string();
+    let reply = post(&app, METRICS, JSON, body).await.expect(StatusCode::OK);
+    assert_eq!(reply.json()["partialSuccess"]["rejectedDataPoints"], "3");
+    assert!(reply.json()["partialSuccess"]["errorMessage"].as_str().unwrap().contains("no host name"));
+    assert_eq!(app.count("select count(*) from cpu_sample").await, 1);
 }
 
 #[tokio::test]
