@@ -483,7 +483,7 @@ mod tests {
         log.seek(SeekFrom::Start(4_096 + 65_536)).unwrap();
         let mut last = Vec::new();
         log.read_to_end(&mut last).unwrap();
-        assert_eq!((last.len(), last.iter().filter(|b| **b == 7).count()), (65_536, 10));
+        assert_eq!((last.len(), last.iter().take_while(|b| **b == 7).count()), (65_536, 10));
         assert_eq!(WholeChunks::new(Cursor::new(vec![7; 4_096 + 65_536])).unwrap().missing(), 0);
     }
 

@@ -119,6 +119,7 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 /// Own documents, and those of the telemetry folder: samples without their wrapper, heads of everything else.
+#[expect(clippy::print_stderr, reason = "a missing folder is said")]
 fn seeds() -> Vec<Vec<u8>> {
     let mut seeds: Vec<Vec<u8>> = OWN.iter().map(|text| text.as_bytes().to_vec()).collect();
     let folder = variable("COALFACE_TELEMETRY")
@@ -199,6 +200,7 @@ fn peak() -> u64 {
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
 }
 
+#[expect(clippy::print_stdout, reason = "how far it came is what the tester wants to know")]
 fn fuzz(name: &str, mut target: impl FnMut(&Bytes, &mut StdRng)) {
     let (seconds, first) = (number("COALFACE_FUZZ_SECONDS", 1), number("COALFACE_FUZZ_SEED", 0));
     let seeds = seeds();
@@ -262,7 +264,7 @@ fn fuzz_splitter() {
         }
         let chunk = rng.random_range(1..5_000);
         let stream: Vec<Bytes> = split::Records::new(Slow(input, chunk)).map(|r| r.unwrap()).collect();
-        assert_eq!(stream.iter().map(|r| r.len()).sum::<usize>(), whole.iter().map(|r| r.len()).sum::<usize>());
+        assert_eq!(stream.iter().map(Bytes::len).sum::<usize>(), whole.iter().map(Bytes::len).sum::<usize>());
     });
 }
 

@@ -1,4 +1,4 @@
-//! Firewall logs as syslog lines: FortiGate (`key=value`; traffic, utm) and PAN-OS (comma-separated; TRAFFIC, THREAT).
+//! Firewall logs as syslog lines: `FortiGate` (`key=value`; traffic, utm) and PAN-OS (comma-separated; TRAFFIC, THREAT).
 //!
 //! Both write a session when it ends. Times without a zone are placed by the token, else UTC.
 
@@ -48,7 +48,7 @@ pub(in crate::sources) fn line(text: &str) -> Option<Entry<'_>> {
 impl Entry<'_> {
     /// The connection of the internal end, and what was found in it.
     pub(in crate::sources) fn decode(self, decoder: &Decoder<'_>, context: &Context<'_>) -> Result<Events, Reject> {
-        let content = Some(self.line.as_bytes().to_vec());
+        let line = Some(self.line.as_bytes().to_vec());
         let time = self.stamp.ok_or(Reject::NoTime).and_then(|stamp| flow::placed(decoder, stamp));
         let Some(Session { flow, start, seconds, alert }) = self.session else {
             let (provider, channel) = (Some(self.product.to_owned()), Some(self.kind));
@@ -56,7 +56,7 @@ impl Entry<'_> {
             return decoder.finish(Draft {
                 time,
                 name: context.host.map(str::to_owned),
-                content,
+                content: line,
                 facts,
                 ..Draft::default()
             });
@@ -64,7 +64,7 @@ impl Entry<'_> {
         let (at, quality) = time?;
         // Without a start of its own a session ended when it was written.
         let started_at = match (start, seconds) {
-            (Some(start), _) => Some(flow::placed(decoder, start)?.0),
+            (Some(start), _) => flow::placed(decoder, start).ok().map(|(start, _)| start),
             (None, Some(seconds)) => flow::before(at, seconds),
             (None, None) => Some(at),
         };
@@ -76,7 +76,7 @@ impl Entry<'_> {
         decoder.finish(Draft {
             time: Ok((started_at.unwrap_or(at), quality)),
             internal,
-            content,
+            content: line,
             facts,
             ..Draft::default()
         })

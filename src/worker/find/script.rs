@@ -49,7 +49,7 @@ pub(super) async fn joined(db: &mut PgConnection, spans: &Spans, rules: &Ruleset
             first_seen: owner.started_at.min(last.at),
             last_seen: owner.last_sign.max(last.at),
             known_at: last.at,
-            points: f64::from(hit.points),
+            points: hit.points,
             force: hit.force,
             process: Some(owner.process),
             summary: format!("{}: {} (script block in {} parts)", hit.code.entry().says, hit.excerpt, parts.len()),
