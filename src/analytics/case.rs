@@ -6,11 +6,15 @@ use crate::model::{
     exceptions::{Baseline, Entry, Window},
     ids::EventRef,
 };
+use crate::time::Span;
 use chrono::{DateTime, TimeDelta, Utc};
 use std::{collections::HashMap, net::IpAddr};
 
 /// How long evidence stays active after it ended (`CorrelationWindow`).
 pub const CARRY: TimeDelta = TimeDelta::minutes(60);
+
+/// Stands for whatever on the host nobody could attribute: the process that has unattributed connections and load, and its group.
+pub const UNATTRIBUTED: i64 = 0;
 
 /// The host.
 #[derive(Debug, Clone, Default)]
@@ -62,6 +66,11 @@ pub struct Instance {
 }
 
 impl Instance {
+    /// What stands for the unattributed over a stretch of time.
+    pub fn unattributed(since: DateTime<Utc>, until: DateTime<Utc>) -> Self {
+        Self { id: UNATTRIBUTED, group: UNATTRIBUTED, started_at: since, last_sign: until, ..Self::default() }
+    }
+
     /// Path for comparison.
     pub fn path(&self) -> String {
         crate::model::group::comparable_path(self.image.as_deref().unwrap_or_default())
@@ -140,9 +149,19 @@ impl Item {
         Self::new(code, owner, owner.started_at, owner.life_end(), summary)
     }
 
+    /// What it describes, up to when it was known.
+    pub fn span(&self) -> Option<Span> {
+        Span::new(self.first_seen, self.last_seen.max(self.known_at) + TimeDelta::seconds(1))
+    }
+
+    /// Until when it counts: patterns over days longer than the rest.
+    pub fn active_until(&self) -> DateTime<Utc> {
+        self.last_seen + if self.code == Code::RDuty { TimeDelta::hours(24) } else { CARRY }
+    }
+
     /// Whether it counts at an instant.
     pub fn is_active(&self, at: DateTime<Utc>) -> bool {
-        self.known_at <= at && at <= self.last_seen + CARRY
+        self.known_at <= at && at <= self.active_until()
     }
 
     /// Whether it is hard proof where it stands.

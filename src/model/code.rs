@@ -160,6 +160,9 @@ catalogue! {
     RPersistent "R.PERSISTENT" R 22.0 Plain [] None, "the same run lasts at least 60 minutes";
     RThrottled "R.THROTTLED" R 15.0 Plain [] None, "evenly busy below the threshold for at least 60 minutes";
     RPlateau "R.PLATEAU" R 8.0 Plain [] None, "flat load that overlaps a run of at least 60 minutes";
+    RDuty "R.DUTY" R 18.0 Plain [] None, "busy for two hours on at least three of five days";
+    RGpu "R.GPU" R 16.0 Plain [] None, "compute engines of a graphics adapter at or above 50 % for TimeWindow";
+    RUnattrib "R.UNATTRIB" R 15.0 Plain [] Some("T1014"), "load that no listed process explains";
     CMinerFlag "C.MINERFLAG" C 25.0 Hard [] None, "options that only mining programs take";
     CWallet "C.WALLET" C 25.0 Hard [] None, "a cryptocurrency wallet address";
     CMinerName "C.MINERNAME" C 25.0 Hard [] None, "name, original name or version data of a mining program";
@@ -186,6 +189,7 @@ catalogue! {
     LSvcSusp "L.SVC_SUSP" L 15.0 Discriminator [] Some("T1543.003"), "started by a suspicious service";
     LExploit "L.EXPLOIT" L 18.0 Discriminator [] Some("T1190"), "started by a server process";
     LRunKey "L.RUNKEY" L 8.0 Plain [] Some("T1547.001"), "started by a Run value or startup file";
+    LRespawn "L.RESPAWN" L 6.0 Plain [] None, "starts again soon after each end";
     PLong30 "P.LONG30" P 15.0 Plain ["P.LONG4H"] None, "external connection held for at least 30 minutes";
     PLong4h "P.LONG4H" P 20.0 Plain [] None, "external connection held for at least 4 hours";
     PBeacon "P.BEACON" P 15.0 Plain [] None, "connections repeat with a regular gap";

@@ -4,9 +4,12 @@
 
 use super::find::Indicators;
 use crate::{
-    analytics::case::{Artefact, Case, Common, Coverage, Fleet, Flow, Host, Instance, Item, Prevalence, Written, is_barrier},
+    analytics::{
+        case::{Artefact, Case, Common, Coverage, Fleet, Flow, HOP_DECAY, Host, Instance, Item, Prevalence, UNATTRIBUTED, Written, is_barrier},
+        observability::is_vm_worker,
+    },
     model::{
-        code::Force,
+        code::{Class, Code, Force},
         exceptions::{Baseline, Entry, Window},
         group::{base_name, comparable_path},
         ids::{EventId, EventRef, HostId, ProcessGuid},
@@ -51,11 +54,45 @@ pub(super) async fn load(db: &mut PgConnection, host: HostId, changed: &[Span], 
         return Ok(Vec::new());
     }
     let instances = instances(db, host.id, &episodes).await?;
+    let clusters = clusters(&episodes, &instances);
+    let loads = Loads::of(&episodes, &clusters);
     let mut cases = Vec::new();
-    for cluster in clusters(&episodes, &instances) {
-        cases.push(case(db, &host, &episodes, &cluster, &instances, conf).await?);
+    for (n, cluster) in clusters.iter().enumerate() {
+        let primary = cluster.members.first().map_or(UNATTRIBUTED, |m| episodes[*m].group);
+        // Without load of its own the unattributed is nobody's case.
+        if primary != UNATTRIBUTED || cluster.members.iter().any(|m| episodes[*m].items.iter().any(|i| i.code.class() == Class::R)) {
+            cases.push(case(db, &host, &episodes, (n, cluster), &loads, &instances, conf).await?);
+        }
     }
     Ok(cases)
+}
+
+/// When which cluster had load: the unattributed counts for the only one that did at that time. Source: detection design, section 3.6.
+struct Loads(Vec<(usize, Span)>);
+
+impl Loads {
+    fn of(episodes: &[Episode], clusters: &[Cluster]) -> Self {
+        let met = |i: &&Item| i.code.class() == Class::R && i.points >= Class::R.minimum();
+        let spans = |c: &Cluster| c.members.iter().flat_map(|m| episodes[*m].items.iter().filter(met).filter_map(Item::span)).collect::<Vec<_>>();
+        Self(clusters.iter().enumerate().flat_map(|(n, c)| spans(c).into_iter().map(move |s| (n, s))).collect())
+    }
+
+    /// Whether what happened in the span happened beside the load of this cluster and no other.
+    fn only(&self, cluster: usize, span: &Span) -> bool {
+        let mut met = self.0.iter().filter(|(_, s)| s.overlaps(span)).map(|(n, _)| *n).peekable();
+        met.peek().is_some() && met.all(|n| n == cluster)
+    }
+
+    /// Whether what happened in the span belongs to the load of one other cluster.
+    fn others(&self, cluster: usize, span: &Span) -> bool {
+        self.0.iter().find(|(_, s)| s.overlaps(span)).is_some_and(|(n, _)| *n != cluster && self.only(*n, span))
+    }
+
+    /// From the first to the last load of the cluster.
+    fn reach(&self, cluster: usize) -> Option<Span> {
+        let spans = || self.0.iter().filter(|(n, _)| *n == cluster).map(|(_, s)| s);
+        Span::new(spans().map(Span::since).min()?, spans().map(Span::until).max()?)
+    }
 }
 
 /// Groups with something to judge, split where nothing happened for a week.
@@ -63,7 +100,11 @@ fn episodes(mut items: Vec<Item>) -> Vec<Episode> {
     items.sort_by_key(|i| (i.group, i.first_seen));
     let mut out: Vec<Episode> = Vec::new();
     for item in items {
-        let Some(span) = Span::new(item.first_seen, item.last_seen.max(item.known_at) + TimeDelta::seconds(1)) else { continue };
+        // A process without an image has no group either, but it is one.
+        if item.group == UNATTRIBUTED && item.process.is_some() {
+            continue;
+        }
+        let Some(span) = item.span() else { continue };
         match out.last_mut() {
             Some(e) if e.group == item.group && span.since() <= e.span.until() + crate::analytics::assess::EPISODE_GAP => {
                 e.span = Span::new(e.span.since(), e.span.until().max(span.until())).unwrap_or(e.span);
@@ -73,7 +114,7 @@ fn episodes(mut items: Vec<Item>) -> Vec<Episode> {
         }
     }
     // Weak command evidence alone starts nothing.
-    out.retain(|e| e.group != 0 && e.items.iter().any(|i| i.points >= 15.0 || i.force >= Force::Discriminator));
+    out.retain(|e| e.items.iter().any(|i| i.points >= 15.0 || i.force >= Force::Discriminator));
     out
 }
 
@@ -104,10 +145,10 @@ fn clusters(episodes: &[Episode], instances: &HashMap<i64, Instance>) -> Vec<Clu
     by_leader
         .into_values()
         .map(|mut members| {
-            let points = |e: &Episode, class: &[crate::model::code::Class]| -> f64 {
+            let points = |e: &Episode, class: &[Class]| -> f64 {
                 e.items.iter().filter(|i| class.contains(&i.code.class())).map(|i| i.points).fold(0.0, f64::max)
             };
-            use crate::model::code::Class::{N, P, R};
+            use Class::{N, P, R};
             members.sort_by(|a, b| {
                 let (a, b) = (&episodes[*a], &episodes[*b]);
                 (points(b, &[R]), points(b, &[N, P]))
@@ -123,6 +164,9 @@ fn clusters(episodes: &[Episode], instances: &HashMap<i64, Instance>) -> Vec<Clu
 
 /// Lineage distance from the episode's processes: ancestors up to 4, descendants up to 2, not through barriers.
 fn distances(episode: &Episode, instances: &HashMap<i64, Instance>) -> HashMap<i64, u8> {
+    if episode.group == UNATTRIBUTED {
+        return HashMap::from([(UNATTRIBUTED, 0)]);
+    }
     let mut children: HashMap<i64, Vec<i64>> = HashMap::new();
     for i in instances.values() {
         if let Some(parent) = i.parent {
@@ -161,7 +205,8 @@ async fn case(
     db: &mut PgConnection,
     host: &Host,
     episodes: &[Episode],
-    cluster: &Cluster,
+    (number, cluster): (usize, &Cluster),
+    loads: &Loads,
     instances: &HashMap<i64, Instance>,
     conf: &Configuration,
 ) -> anyhow::Result<Case> {
@@ -185,13 +230,32 @@ async fn case(
             None => None,
         };
         let inherited = near.is_some_and(|n| n > 0) || item.group != primary;
-        if let Some(hops) = near.filter(|_| !(inherited && item.code.class() == crate::model::code::Class::R)) {
-            let hop = crate::analytics::case::HOP_DECAY.get(usize::from(hops)).copied().unwrap_or(0.0);
-            found.push(Item { hop, hops, ..item.clone() });
+        if let Some(hops) = near.filter(|_| !(inherited && item.code.class() == Class::R)) {
+            let hop = HOP_DECAY.get(usize::from(hops)).copied().unwrap_or(0.0);
+            found.push(Item { hop, hops, process: item.process.or((primary == UNATTRIBUTED).then_some(UNATTRIBUTED)), ..item.clone() });
         }
     }
+    let mut hops = cluster.hops.clone();
+    let reach = loads.reach(number).filter(|_| primary != UNATTRIBUTED);
+    if let Some(reach) = reach {
+        // A guest's connections are its worker's own; anything else unattributed counts as a parent's would.
+        let far = u8::from(!kin.iter().any(|i| i.group == primary && is_vm_worker(&i.name())));
+        let hop = HOP_DECAY.get(usize::from(far)).copied().unwrap_or(0.0);
+        hops.insert(UNATTRIBUTED, far);
+        kin.push(Instance::unattributed(reach.since(), reach.until()));
+        let others = episodes.iter().filter(|e| e.group == UNATTRIBUTED).flat_map(|e| &e.items).filter(|i| i.code.class() != Class::R);
+        let beside = others.filter(|i| i.span().is_some_and(|s| loads.only(number, &s)));
+        found.extend(beside.map(|i| Item { hop, hops: far, process: Some(UNATTRIBUTED), ..i.clone() }));
+    } else if primary == UNATTRIBUTED {
+        kin.push(Instance::unattributed(since, until));
+        found.retain(|i| i.code.class() == Class::R || i.span().is_some_and(|s| !loads.others(number, &s)));
+    }
     let window = Span::new(since - TimeDelta::hours(24), until + TimeDelta::hours(1)).unwrap_or(Span::of_bucket(since));
-    let flows = flows(db, host.id, &window, &kin, &cluster.hops, conf).await?;
+    let mut flows = flows(db, host.id, &window, (&kin, &hops), reach.or((primary == UNATTRIBUTED).then_some(window)), conf).await?;
+    flows.retain(|f| {
+        let span = || Span::new(f.started_at, f.ended_at.unwrap_or(f.started_at) + TimeDelta::seconds(1));
+        f.process != Some(UNATTRIBUTED) || span().is_some_and(|s| loads.only(number, &s))
+    });
     let first_start = kin.iter().filter(|i| cluster.hops.contains_key(&i.id)).map(|i| i.started_at).min().unwrap_or(since);
     let cpu = cpu(db, host.id, primary, &window).await?;
     let mut found_with_proof = found;
@@ -211,7 +275,7 @@ async fn case(
             .filter(|b| host.class.as_deref().is_some_and(|c| c.eq_ignore_ascii_case(&b.host_class)))
             .cloned()
             .collect(),
-        hops: cluster.hops.clone(),
+        hops,
         host: host.clone(),
         found: found_with_proof,
         instances: kin,
@@ -276,9 +340,10 @@ async fn evidence(db: &mut PgConnection, host: i64, span: &Span) -> anyhow::Resu
 
 /// Processes of the episodes with their ancestors (5 up, so that what stands above a chain is seen) and descendants (2 down).
 async fn instances(db: &mut PgConnection, host: i64, episodes: &[Episode]) -> sqlx::Result<HashMap<i64, Instance>> {
-    let groups: Vec<i64> = episodes.iter().map(|e| e.group).collect();
-    let since: Vec<DateTime<Utc>> = episodes.iter().map(|e| e.span.since() - TimeDelta::hours(24)).collect();
-    let until: Vec<DateTime<Utc>> = episodes.iter().map(|e| e.span.until() + TimeDelta::hours(1)).collect();
+    let known = || episodes.iter().filter(|e| e.group != UNATTRIBUTED);
+    let groups: Vec<i64> = known().map(|e| e.group).collect();
+    let since: Vec<DateTime<Utc>> = known().map(|e| e.span.since() - TimeDelta::hours(24)).collect();
+    let until: Vec<DateTime<Utc>> = known().map(|e| e.span.until() + TimeDelta::hours(1)).collect();
     let owners: Vec<i64> = episodes.iter().flat_map(|e| e.items.iter().filter_map(|i| i.process)).collect();
     let rows = sqlx::query!(
         r#"-- worker::cases::instances
@@ -382,8 +447,8 @@ async fn flows(
     db: &mut PgConnection,
     host: i64,
     span: &Span,
-    kin: &[Instance],
-    hops: &HashMap<i64, u8>,
+    (kin, hops): (&[Instance], &HashMap<i64, u8>),
+    unattributed: Option<Span>,
     conf: &Configuration,
 ) -> sqlx::Result<Vec<Flow>> {
     let ids: Vec<i64> = kin.iter().filter(|i| hops.contains_key(&i.id)).map(|i| i.id).collect();
@@ -391,12 +456,15 @@ async fn flows(
         r#"-- worker::cases::flows
         select process_id, group_key, remote_ip, remote_port, remote_host, destination, external, direction, started_at, ended_at, bytes_out,
           bytes_in, event_at, event_id as "event_id: EventId"
-        from flow where host_id = $1 and started_at >= $2 and started_at < $3 and process_id = any($4)
+        from flow where host_id = $1 and started_at >= $2 and started_at < $3
+          and (process_id = any($4) or process_id is null and external and started_at < $6 and coalesce(ended_at, started_at) >= $5)
         order by started_at, flow_id limit 5000"#,
         host,
         span.since(),
         span.until(),
-        &ids
+        &ids,
+        unattributed.map(|u| u.since()),
+        unattributed.map(|u| u.until())
     )
     .fetch_all(db)
     .await?;
@@ -406,8 +474,8 @@ async fn flows(
             let ip = r.remote_ip.map(|n| n.ip());
             let listed = conf.lists.category(r.remote_host.as_deref(), ip, r.remote_port, r.started_at);
             Flow {
-                process: r.process_id,
-                group: r.group_key,
+                process: r.process_id.or(Some(UNATTRIBUTED)),
+                group: r.group_key.or(Some(UNATTRIBUTED)),
                 remote_ip: ip,
                 remote_port: r.remote_port,
                 remote_host: r.remote_host,
@@ -443,19 +511,25 @@ async fn cpu(db: &mut PgConnection, host: i64, group: i64, span: &Span) -> sqlx:
 
 /// Load is proven by the samples at its begin and end.
 async fn prove_load(db: &mut PgConnection, host: i64, items: &mut [Item]) -> sqlx::Result<()> {
-    for item in items.iter_mut().filter(|i| i.code.class() == crate::model::code::Class::R && i.events.is_empty()) {
+    for item in items.iter_mut().filter(|i| i.code.class() == Class::R && i.events.is_empty()) {
         let rows = sqlx::query!(
             r#"-- worker::cases::prove_load
             (select s.occurred_at as "at!", s.event_id as "id!: EventId" from cpu_sample s join process p on p.host_id = s.host_id and p.process_id = $2
-             where s.host_id = $1 and s.occurred_at >= $3 and s.occurred_at < $4 and s.pid = p.pid order by s.occurred_at, s.event_id limit 2)
+             where s.host_id = $1 and s.occurred_at >= $3 and s.occurred_at < $4 and s.pid = p.pid and (s.gpu_share is not null) = $5
+             order by s.occurred_at, s.event_id limit 2)
             union all
             (select s.occurred_at, s.event_id from cpu_sample s join process p on p.host_id = s.host_id and p.process_id = $2
              where s.host_id = $1 and s.occurred_at >= $4 - interval '10 minutes' and s.occurred_at < $4 and s.pid = p.pid
-             order by s.occurred_at desc, s.event_id limit 1)"#,
+               and (s.gpu_share is not null) = $5 order by s.occurred_at desc, s.event_id limit 1)
+            union all
+            (select s.occurred_at, s.event_id from host_sample s
+             where $6 and s.host_id = $1 and s.occurred_at >= $3 and s.occurred_at < $4 and s.share is not null order by s.occurred_at, s.event_id limit 2)"#,
             host,
             item.process,
             item.first_seen,
-            item.last_seen
+            item.last_seen,
+            item.code == Code::RGpu,
+            item.code == Code::RUnattrib
         )
         .fetch_all(&mut *db)
         .await?;
@@ -532,7 +606,7 @@ async fn coverage(db: &mut PgConnection, host: i64, span: &Span) -> sqlx::Result
     let b = sqlx::query!(
         r#"-- worker::cases::coverage: by bucket
         select count(*) filter (where events > 0) as "alive!", count(*) filter (where cpu_samples > 0) as "cpu!",
-          coalesce(sum(connections), 0) as "connections!", coalesce(sum(flows), 0) as "flows!", coalesce(sum(dns), 0) as "dns!",
+          coalesce(sum(connections), 0) as "connections!", coalesce(sum(dns), 0) as "dns!",
           coalesce(sum(tasks), 0) as "persistence!", coalesce(sum(scripts), 0) as "scripts!"
         from host_bucket where host_id = $1 and bucket >= $2 and bucket < $3"#,
         host,
@@ -544,7 +618,9 @@ async fn coverage(db: &mut PgConnection, host: i64, span: &Span) -> sqlx::Result
     let p = sqlx::query!(
         r#"-- worker::cases::coverage: by process, so that two sources of one start count once
         select count(*) as "starts!", count(*) filter (where command_line is not null) as "with_command!",
-          count(*) filter (where parent_image is not null or parent_process_id is not null) as "with_parent!"
+          count(*) filter (where parent_image is not null or parent_process_id is not null) as "with_parent!",
+          -- a sensor's records are facts of the address that it knows: what counts is what could be read as this host's
+          (select count(*) from (select from flow where host_id = $1 and started_at >= $2 and started_at < $3 and ended_at is not null limit 100) f) as "flows!"
         from process where host_id = $1 and started_at >= $2 and started_at < $3 and start_observed"#,
         host,
         span.since(),
@@ -559,7 +635,7 @@ async fn coverage(db: &mut PgConnection, host: i64, span: &Span) -> sqlx::Result
         with_command: p.with_command,
         with_parent: p.with_parent,
         connections: b.connections,
-        flows: b.flows,
+        flows: p.flows,
         dns: b.dns,
         persistence: b.persistence,
         scripts: b.scripts,

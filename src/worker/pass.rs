@@ -99,6 +99,7 @@ async fn evaluate(app: &App, db: &mut PgConnection, owner: &str, hosts: &[i64], 
     let spans = spans.aligned();
     processors(&mut tx, &marked, now).await.context("counting processors")?;
     derive::buckets(&mut tx, &spans).await.context("deriving buckets")?;
+    derive::load::derive(&mut tx, &spans).await.context("deriving other load")?;
     let (flows, covered) = derive::flow::derive(&mut tx, &spans).await.context("deriving flows")?;
     seen(&mut tx, &spans, &marked).await.context("noting what was seen")?;
     sightings(&mut tx, &marked, &flows).await.context("noting sightings")?;
@@ -383,17 +384,19 @@ async fn sightings(db: &mut PgConnection, marked: &Spans, flows: &[derive::flow:
 /// Makes the evidence of the spans equal to what was found, finder by finder.
 async fn replace(db: &mut PgConnection, spans: &Spans, found: &[Found]) -> sqlx::Result<()> {
     let of = |codes: &[&str]| found.iter().filter(|f| codes.contains(&f.code.name())).collect::<Vec<_>>();
-    let resource = ["R.SUSTAINED", "R.PERSISTENT", "R.THROTTLED", "R.PLATEAU"];
+    let resource = ["R.SUSTAINED", "R.PERSISTENT", "R.THROTTLED", "R.PLATEAU", "R.GPU", "R.UNATTRIB"];
     let network = ["N.IOC", "N.IOC_STALE", "N.STRATUM", "N.DNSONLY"];
     // A bucket changes runs up to three buckets away; the finder reads further than that, so what it speaks for is complete.
     let a = spans.widened(TimeDelta::minutes(20), TimeDelta::minutes(20)).arrays();
     evidence::replace(db, &resource, Domain::Overlap, (&a.hosts, &a.since, &a.until), &of(&resource)).await?;
+    let a = spans.widened(find::load::DUTY_REACH, find::load::DUTY_REACH).arrays();
+    evidence::replace(db, &["R.DUTY"], Domain::Overlap, (&a.hosts, &a.since, &a.until), &of(&["R.DUTY"])).await?;
     let a = spans.arrays();
     evidence::replace(db, &network, Domain::First, (&a.hosts, &a.since, &a.until), &of(&network)).await?;
     let by_rule: Vec<&str> = crate::model::code::Code::ALL
         .iter()
         .map(|c| c.name())
-        .filter(|c| !resource.contains(c) && !network.contains(c))
+        .filter(|c| !resource.contains(c) && !network.contains(c) && *c != "R.DUTY")
         .collect();
     evidence::replace(db, &by_rule, Domain::Known, (&a.hosts, &a.since, &a.until), &of(&by_rule)).await
 }

@@ -4,6 +4,7 @@
 mod api;
 mod architecture;
 mod embedded;
+mod evidence;
 mod faults;
 mod harness;
 mod import;

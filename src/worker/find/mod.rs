@@ -4,6 +4,8 @@
 //! What only matters beside such evidence (lineage, connections, masquerade, benign context) is judged per cluster in
 //! `analytics::context`. A new SQL code: one query here and one line in [`all`].
 
+pub(super) mod load;
+
 use super::{derive::flow::Flow, spans::Spans};
 use crate::{
     model::{
@@ -33,6 +35,8 @@ pub(super) async fn all(
     hashes: &[Vec<u8>],
 ) -> anyhow::Result<Vec<Found>> {
     let mut found = resource(db, spans).await?;
+    found.extend(load::runs(db, spans).await?);
+    found.extend(load::duty(db, spans).await?);
     found.extend(hits(db, spans, hashes).await?);
     found.extend(listed(flows, lists));
     found.extend(looked_up(db, spans, lists).await?);
