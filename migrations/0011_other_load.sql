@@ -25,3 +25,7 @@ create index on cpu_bucket (host_id, bucket) where share >= 20;
 
 -- percent of the host that no listed process explains; null = not known, or the host was not busy
 alter table host_bucket add column rest_share real;
+
+-- programs that people open to look at processes
+create index on process (host_id, started_at) where image_name in ('taskmgr.exe', 'procexp.exe', 'procexp64.exe', 'procmon.exe', 'procmon64.exe',
+  'perfmon.exe', 'resmon.exe');

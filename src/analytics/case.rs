@@ -7,7 +7,7 @@ use crate::model::{
     ids::EventRef,
 };
 use crate::time::Span;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use std::{collections::HashMap, net::IpAddr};
 
 /// How long evidence stays active after it ended (`CorrelationWindow`).
@@ -156,7 +156,7 @@ impl Item {
 
     /// Until when it counts: patterns over days longer than the rest.
     pub fn active_until(&self) -> DateTime<Utc> {
-        self.last_seen + if self.code == Code::RDuty { TimeDelta::hours(24) } else { CARRY }
+        self.last_seen + if matches!(self.code, Code::RDuty | Code::APause) { TimeDelta::hours(24) } else { CARRY }
     }
 
     /// Whether it counts at an instant.
@@ -199,6 +199,9 @@ pub struct Flow {
     pub bytes_out: Option<i64>,
     pub bytes_in: Option<i64>,
     pub event: EventRef,
+    pub application: Option<String>,
+    /// An internal destination on a pool's or wallet's port that is no infrastructure: counts as external.
+    pub inside: bool,
     /// Category of a matching indicator, and whether it is fresh.
     pub listed: Option<(String, bool)>,
 }
@@ -234,6 +237,46 @@ pub struct Written {
     pub event: EventRef,
 }
 
+/// What a rule saw on the host that counts only if it concerns the case's program.
+#[derive(Debug, Clone)]
+pub struct Trace {
+    /// Code, points and force of the rule.
+    pub code: Code,
+    /// Points of the rule.
+    pub points: f64,
+    /// Force of the rule.
+    pub force: Force,
+    /// The rule.
+    pub rule: String,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Process that did it, if known.
+    pub guid: Option<String>,
+    /// The same by process id.
+    pub pid: Option<i64>,
+    /// Account concerned.
+    pub user: Option<String>,
+    /// Lower-case texts that tell what it is about, a line each.
+    pub text: String,
+    /// What matched.
+    pub excerpt: String,
+    /// Proof.
+    pub event: EventRef,
+}
+
+/// A program that shows processes was open.
+#[derive(Debug, Clone)]
+pub struct Watched {
+    /// From.
+    pub since: DateTime<Utc>,
+    /// To.
+    pub until: DateTime<Utc>,
+    /// Its name.
+    pub by: String,
+    /// Its start.
+    pub event: Option<EventRef>,
+}
+
 /// How common a destination, image or signer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Common {
@@ -253,6 +296,8 @@ pub struct Prevalence {
     pub hosts: i64,
     /// Coarse.
     pub common: Common,
+    /// First UTC day on which any host had it; only of images.
+    pub since: Option<NaiveDate>,
 }
 
 /// Fleet facts for the days of the case.
@@ -260,6 +305,8 @@ pub struct Prevalence {
 pub struct Fleet {
     /// Hosts with any event in the 30 days.
     pub active: i64,
+    /// First UTC day of the fleet.
+    pub since: Option<NaiveDate>,
     /// By destination.
     pub destinations: HashMap<String, Prevalence>,
     /// By hash.
@@ -345,6 +392,10 @@ pub struct Case {
     pub artefacts: Vec<Artefact>,
     /// Files written beside images.
     pub written: Vec<Written>,
+    /// Traces of the host, up to 45 days before.
+    pub traces: Vec<Trace>,
+    /// When somebody looked at the processes, up to 14 days before.
+    pub watched: Vec<Watched>,
     /// CPU buckets of the primary group: start, percent.
     pub cpu: Vec<(DateTime<Utc>, f64)>,
     /// Fleet facts.

@@ -2,10 +2,11 @@
 //!
 //! Groups join when a process of one is kin of the other's, not through a barrier. Source: detection design, section 3.5 (i).
 
-use super::find::Indicators;
+use super::{find::Indicators, traces::Traces};
 use crate::{
     analytics::{
         case::{Artefact, Case, Common, Coverage, Fleet, Flow, HOP_DECAY, Host, Instance, Item, Prevalence, UNATTRIBUTED, Written, is_barrier},
+        context::is_internal_pool_port,
         observability::is_vm_worker,
     },
     model::{
@@ -18,7 +19,7 @@ use crate::{
     time::Span,
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, types::ipnetwork::IpNetwork};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Instances read per group; more say nothing new.
@@ -42,7 +43,13 @@ struct Episode {
 }
 
 /// The cases of one host whose evidence shares an instant with what changed.
-pub(super) async fn load(db: &mut PgConnection, host: HostId, changed: &[Span], conf: &Configuration) -> anyhow::Result<Vec<Case>> {
+pub(super) async fn load(
+    db: &mut PgConnection,
+    host: HostId,
+    changed: &[Span],
+    conf: &Configuration,
+    traces: &Traces,
+) -> anyhow::Result<Vec<Case>> {
     let host = host_row(db, host).await?;
     let reach = changed.iter().fold(None, |reach: Option<Span>, s| {
         Span::new(reach.map_or(s.since(), |r| r.since().min(s.since())), reach.map_or(s.until(), |r| r.until().max(s.until())))
@@ -61,7 +68,7 @@ pub(super) async fn load(db: &mut PgConnection, host: HostId, changed: &[Span], 
         let primary = cluster.members.first().map_or(UNATTRIBUTED, |m| episodes[*m].group);
         // Without load of its own the unattributed is nobody's case.
         if primary != UNATTRIBUTED || cluster.members.iter().any(|m| episodes[*m].items.iter().any(|i| i.code.class() == Class::R)) {
-            cases.push(case(db, &host, &episodes, (n, cluster), &loads, &instances, conf).await?);
+            cases.push(case(db, &host, &episodes, (n, cluster), &loads, &instances, (conf, traces)).await?);
         }
     }
     Ok(cases)
@@ -208,7 +215,7 @@ async fn case(
     (number, cluster): (usize, &Cluster),
     loads: &Loads,
     instances: &HashMap<i64, Instance>,
-    conf: &Configuration,
+    (conf, traces): (&Configuration, &Traces),
 ) -> anyhow::Result<Case> {
     let members: Vec<&Episode> = cluster.members.iter().map(|m| &episodes[*m]).collect();
     let since = members.iter().map(|e| e.span.since()).min().unwrap_or_default();
@@ -218,7 +225,7 @@ async fn case(
     // Barriers above the chain are read for what they are, not for what they did.
     let above: BTreeSet<i64> = kin.iter().filter_map(|i| i.parent).filter(|p| !cluster.hops.contains_key(p)).collect();
     kin.extend(above.iter().filter_map(|p| instances.get(p)).cloned());
-    describe_images(db, &mut kin).await?;
+    describe_images(db, host.id, &mut kin).await?;
     kin.sort_by_key(|i| (i.started_at, i.id));
 
     let mut found: Vec<Item> = Vec::new();
@@ -266,6 +273,8 @@ async fn case(
         fleet: fleet_of(db, &flows, &kin, until).await?,
         artefacts: artefacts(db, host.id, first_start - TimeDelta::days(45), until).await?,
         written: written(db, host.id, &kin, &cluster.hops).await?,
+        traces: traces.of(host.id).0.iter().filter(|t| t.at >= first_start - TimeDelta::days(45) && t.at < window.until()).cloned().collect(),
+        watched: traces.of(host.id).1.iter().filter(|w| w.since >= since - TimeDelta::days(14) && w.since < window.until()).cloned().collect(),
         coverage: coverage(db, host.id, &window).await?,
         entries: conf.entries.iter().filter(|e| e.body.scope.holds(&host.name, host.class.as_deref(), &host.tags)).cloned().collect(),
         windows: conf.windows.iter().filter(|(_, w)| w.scope.holds(&host.name, host.class.as_deref(), &host.tags)).cloned().collect(),
@@ -421,7 +430,8 @@ async fn instances(db: &mut PgConnection, host: i64, episodes: &[Episode]) -> sq
 }
 
 /// Adds what is known of the images by their hash.
-async fn describe_images(db: &mut PgConnection, kin: &mut [Instance]) -> sqlx::Result<()> {
+async fn describe_images(db: &mut PgConnection, host: i64, kin: &mut [Instance]) -> sqlx::Result<()> {
+    own_modules(db, host, kin).await?;
     let hashes: Vec<String> = kin.iter().filter_map(|i| i.sha256.clone()).collect::<BTreeSet<_>>().into_iter().collect();
     let rows = sqlx::query!(
         "-- worker::cases::describe_images
@@ -431,8 +441,44 @@ async fn describe_images(db: &mut PgConnection, kin: &mut [Instance]) -> sqlx::R
     .fetch_all(db)
     .await?;
     let known: HashMap<String, _> = rows.into_iter().map(|r| (r.sha256.clone(), r)).collect();
-    for i in kin {
+    for i in kin.iter_mut() {
         if let Some(k) = i.sha256.as_ref().and_then(|h| known.get(h)) {
+            i.signer = i.signer.take().or_else(|| k.signer.clone());
+            i.signature = i.signature.take().or_else(|| k.signature.clone());
+            i.original_file_name = i.original_file_name.take().or_else(|| k.original_file_name.clone());
+            i.product = i.product.take().or_else(|| k.product.clone());
+            i.company = i.company.take().or_else(|| k.company.clone());
+        }
+    }
+    Ok(())
+}
+
+/// A start that was reported without a hash: the program's own image is the first module that it loads.
+async fn own_modules(db: &mut PgConnection, host: i64, kin: &mut [Instance]) -> sqlx::Result<()> {
+    let bare: Vec<&Instance> = kin.iter().filter(|i| i.sha256.is_none() && i.start_observed && i.pid.is_some() && i.image.is_some()).collect();
+    if bare.is_empty() {
+        return Ok(());
+    }
+    let (ids, (pids, starts)): (Vec<i64>, (Vec<i64>, Vec<DateTime<Utc>>)) =
+        bare.iter().map(|i| (i.id, (i.pid.unwrap_or_default(), i.started_at))).unzip();
+    let rows = sqlx::query!(
+        r#"-- worker::cases::own_modules
+        select distinct on (k.id) k.id as "id!", m.sha256, m.signer, m.signature, m.original_file_name, m.product, m.company
+        from unnest($2::bigint[], $3::bigint[], $4::timestamptz[]) as k (id, pid, started_at)
+        join module_load m on m.host_id = $1 and m.occurred_at >= k.started_at - interval '2 seconds' and m.occurred_at < k.started_at + interval '30 seconds'
+          and m.pid = k.pid and lower(m.path) = lower(m.image)
+        order by k.id, m.occurred_at, m.event_id"#,
+        host,
+        &ids,
+        &pids,
+        &starts
+    )
+    .fetch_all(db)
+    .await?;
+    let known: HashMap<i64, _> = rows.into_iter().map(|r| (r.id, r)).collect();
+    for i in kin {
+        if let Some(k) = known.get(&i.id) {
+            i.sha256 = k.sha256.clone();
             i.signer = i.signer.take().or_else(|| k.signer.clone());
             i.signature = i.signature.take().or_else(|| k.signature.clone());
             i.original_file_name = i.original_file_name.take().or_else(|| k.original_file_name.clone());
@@ -455,7 +501,7 @@ async fn flows(
     let rows = sqlx::query!(
         r#"-- worker::cases::flows
         select process_id, group_key, remote_ip, remote_port, remote_host, destination, external, direction, started_at, ended_at, bytes_out,
-          bytes_in, event_at, event_id as "event_id: EventId"
+          bytes_in, application, event_at, event_id as "event_id: EventId"
         from flow where host_id = $1 and started_at >= $2 and started_at < $3
           and (process_id = any($4) or process_id is null and external and started_at < $6 and coalesce(ended_at, started_at) >= $5)
         order by started_at, flow_id limit 5000"#,
@@ -466,12 +512,16 @@ async fn flows(
         unattributed.map(|u| u.since()),
         unattributed.map(|u| u.until())
     )
-    .fetch_all(db)
+    .fetch_all(&mut *db)
     .await?;
+    let near: Vec<IpNetwork> =
+        rows.iter().filter(|r| !r.external && r.remote_port.is_some_and(|p| is_internal_pool_port(p))).filter_map(|r| r.remote_ip).collect();
+    let inside = not_infrastructure(db, near).await?;
     Ok(rows
         .into_iter()
         .map(|r| {
             let ip = r.remote_ip.map(|n| n.ip());
+            let inside = !r.external && r.remote_port.is_some_and(|p| is_internal_pool_port(p)) && r.remote_ip.is_some_and(|ip| inside.contains(&ip));
             let listed = conf.lists.category(r.remote_host.as_deref(), ip, r.remote_port, r.started_at);
             Flow {
                 process: r.process_id.or(Some(UNATTRIBUTED)),
@@ -481,7 +531,9 @@ async fn flows(
                 remote_host: r.remote_host,
                 destination: r.destination,
                 // A listed pool inside the network is still a pool.
-                external: r.external || listed.is_some(),
+                external: r.external || listed.is_some() || inside,
+                inside,
+                application: r.application,
                 outbound: r.direction.as_deref() != Some("inbound"),
                 started_at: r.started_at,
                 ended_at: r.ended_at,
@@ -492,6 +544,23 @@ async fn flows(
             }
         })
         .collect())
+}
+
+/// Of internal addresses those that are other computers, not loopback, and not of a host tagged as infrastructure.
+async fn not_infrastructure(db: &mut PgConnection, addresses: Vec<IpNetwork>) -> sqlx::Result<BTreeSet<IpNetwork>> {
+    let addresses: BTreeSet<IpNetwork> = addresses.into_iter().filter(|a| !a.ip().to_canonical().is_loopback()).collect();
+    if addresses.is_empty() {
+        return Ok(addresses);
+    }
+    let known = sqlx::query_scalar!(
+        r#"-- worker::cases::not_infrastructure
+        select distinct g.address from address_sighting g join host h on h.host_id = g.host_id and 'infrastructure' = any(h.tags)
+        where g.address = any($1)"#,
+        &addresses.iter().copied().collect::<Vec<_>>()
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(addresses.into_iter().filter(|a| !known.contains(a)).collect())
 }
 
 async fn cpu(db: &mut PgConnection, host: i64, group: i64, span: &Span) -> sqlx::Result<Vec<(DateTime<Utc>, f64)>> {
@@ -662,15 +731,22 @@ async fn fleet_of(db: &mut PgConnection, flows: &[Flow], kin: &[Instance], until
                     "common" => Common::Some,
                     _ => Common::Rare,
                 };
-                (value, Prevalence { hosts: b.hosts, common })
+                (value, Prevalence { hosts: b.hosts, common, since: None })
             })
             .collect()
     };
+    let hashes: Vec<String> = images.keys().cloned().collect();
+    let (since, first_days) = fleet::first_days(db, &hashes).await?;
     let things = |m: BTreeMap<String, chrono::NaiveDate>| m.into_iter().collect::<Vec<_>>();
+    let mut images = prevalence(fleet::bands(db, "image", &things(images)).await?);
+    for (hash, day) in first_days {
+        images.entry(hash).or_default().since = Some(day);
+    }
     Ok(Fleet {
         active: fleet::active(db, until.date_naive()).await?,
+        since,
         destinations: prevalence(fleet::bands(db, "destination", &things(destinations)).await?),
-        images: prevalence(fleet::bands(db, "image", &things(images)).await?),
+        images,
         signers: prevalence(fleet::bands(db, "signer", &things(signers)).await?),
     })
 }

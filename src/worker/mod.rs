@@ -7,6 +7,7 @@ mod derive;
 mod find;
 mod pass;
 mod spans;
+mod traces;
 
 pub use pass::{PassReport, pass};
 

@@ -47,6 +47,8 @@ const SERVERS: &[&str] = &[
 const SERVER_HELPERS: &[&str] = &["csc.exe", "vbc.exe", "conhost.exe", "werfault.exe", "cvtres.exe"];
 /// What puts honest programs and their tasks in place.
 const INSTALLERS: &[&str] = &["msiexec.exe", "trustedinstaller.exe", "tiworker.exe", "ccmexec.exe", "agentexecutor.exe"];
+/// Programs that run another one as a service.
+const WRAPPERS: &[&str] = &["nssm.exe", "winsw.exe", "winsw-x64.exe", "srvany.exe", "srvany-ng.exe", "shawl.exe", "servy.exe"];
 /// WMI consumers that Windows ships.
 const SHIPPED_CONSUMERS: &[&str] = &["scm event log consumer", "bvtconsumer", "nteventlogeventconsumer"];
 
@@ -296,6 +298,14 @@ fn services(case: &Case, process: &Instance, chain: &[&Instance], out: &mut Vec<
         .iter()
         .filter(|a| a.kind == "service" && a.action != "delete" && a.at <= member.started_at + LAUNCH && a.at >= member.started_at - LOOKBACK)
         .find(|a| resolves(a.command.as_deref(), None, member));
+    // A wrapper's own path says nothing: what it starts counts.
+    let wrapped = WRAPPERS.contains(&member.name().as_str()) && member.id != process.id
+        && process.image.as_deref().is_some_and(names::is_user_writable) && process.signature.as_deref() != Some("valid");
+    if wrapped {
+        let summary = format!("started by service wrapper {} from a user-writable folder", member.name());
+        out.push(life(Code::LSvcSusp, process, summary, &service.into_iter().collect::<Vec<_>>()));
+        return;
+    }
     let Some(service) = service else { return };
     let command = service.command.as_deref().unwrap_or_default();
     let path = comparable_path(command);

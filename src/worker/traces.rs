@@ -1,0 +1,102 @@
+//! What rules saw on hosts with evidence that only counts beside it: tampering, alerts, drivers, foreign libraries, and who looked at
+//! the processes. One query each for all hosts of a pass; which program a trace is linked to is judged in `analytics::context`.
+
+use super::spans::Spans;
+use crate::{
+    analytics::case::{Trace, Watched},
+    model::{
+        code::{Class, Code},
+        ids::{EventId, EventRef, HostId, ProcessGuid},
+    },
+};
+use sqlx::PgConnection;
+use std::collections::HashMap;
+
+/// Traces by host.
+#[derive(Debug, Default)]
+pub(super) struct Traces(HashMap<i64, (Vec<Trace>, Vec<Watched>)>);
+
+impl Traces {
+    /// Those of one host.
+    pub(super) fn of(&self, host: i64) -> (&[Trace], &[Watched]) {
+        self.0.get(&host).map_or((&[], &[]), |(traces, watched)| (traces, watched))
+    }
+}
+
+/// Codes whose rules are linked to a program by judgement, not by the event's own process.
+pub(super) fn linked() -> impl Iterator<Item = Code> {
+    Code::ALL.iter().copied().filter(|c| c.class() == Class::A || *c == Code::MSideload)
+}
+
+/// Traces of the hosts that have evidence in the spans, up to 45 days before it.
+pub(super) async fn load(db: &mut PgConnection, spans: &Spans, hashes: &[Vec<u8>]) -> anyhow::Result<Traces> {
+    let mut out = Traces::default();
+    let a = spans.arrays();
+    let codes: Vec<&str> = linked().map(Code::name).collect();
+    let rows = sqlx::query!(
+        r#"-- worker::traces::load: what current rules said, with the texts that tell what it is about
+        with concerned as materialized (
+          select e.host_id, min(e.first_seen) - interval '45 days' as since, max(greatest(e.last_seen, e.known_at)) + interval '1 hour' as until
+          from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) as s (host_id, since, until)
+          join evidence e on e.host_id = s.host_id and e.last_seen >= s.since - interval '1 hour' and e.first_seen < s.until + interval '1 hour'
+          group by 1
+        )
+        select h.host_id, h.occurred_at, h.event_id as "event_id: EventId", h.rule_id, h.code, h.points, h.force, h.excerpt,
+          h.guid as "guid: ProcessGuid", h.pid, s.user_name as "user_name?",
+          concat_ws(E'\n', a.path, a.process, s.name, s.new_value, m.path, r.name, r.command, r.arguments, p.command_line, t.text, t.command_line) as "text!"
+        from concerned c join rule_hit h on h.host_id = c.host_id and h.occurred_at >= c.since and h.occurred_at < c.until
+        left join security_alert a on h.fact = 'security_alert' and (a.host_id, a.occurred_at, a.event_id) = (h.host_id, h.occurred_at, h.event_id)
+        left join setting_change s on h.fact = 'setting_change' and (s.host_id, s.occurred_at, s.event_id) = (h.host_id, h.occurred_at, h.event_id)
+        left join module_load m on h.fact = 'module_load' and (m.host_id, m.occurred_at, m.event_id) = (h.host_id, h.occurred_at, h.event_id)
+        left join persistence r on h.fact = 'persistence' and (r.host_id, r.occurred_at, r.event_id) = (h.host_id, h.occurred_at, h.event_id)
+        left join process_start p on h.fact = 'process_start' and (p.host_id, p.occurred_at, p.event_id) = (h.host_id, h.occurred_at, h.event_id)
+        left join script t on h.fact = 'script' and (t.host_id, t.occurred_at, t.event_id) = (h.host_id, h.occurred_at, h.event_id)
+        where h.code = any($4) and h.rule_hash = any($5)
+        order by h.host_id, h.occurred_at, h.event_id, h.rule_id"#,
+        &a.hosts,
+        &a.since,
+        &a.until,
+        &codes as &[&str],
+        hashes
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    for r in rows {
+        out.0.entry(r.host_id).or_default().0.push(Trace {
+            code: r.code.parse()?,
+            points: f64::from(r.points),
+            force: r.force.parse()?,
+            rule: r.rule_id,
+            at: r.occurred_at,
+            guid: r.guid.map(|g| g.0.to_string()),
+            pid: r.pid,
+            user: r.user_name,
+            text: r.text.to_lowercase(),
+            excerpt: r.excerpt,
+            event: EventRef { host: HostId(r.host_id), at: r.occurred_at, id: r.event_id },
+        });
+    }
+    let rows = sqlx::query!(
+        r#"-- worker::traces::load: when somebody looked at the processes
+        with concerned as materialized (
+          select e.host_id, min(e.first_seen) - interval '14 days' as since, max(e.last_seen) + interval '1 hour' as until
+          from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) as s (host_id, since, until)
+          join evidence e on e.host_id = s.host_id and e.last_seen >= s.since - interval '1 hour' and e.first_seen < s.until + interval '1 hour'
+          group by 1
+        )
+        select p.host_id, p.started_at, coalesce(p.ended_at, p.last_sign) as "ended_at!", p.image_name as "name!", p.event_at, p.event_id as "event_id: EventId"
+        from concerned c join process p on p.host_id = c.host_id and p.started_at >= c.since and p.started_at < c.until
+        where p.image_name in ('taskmgr.exe', 'procexp.exe', 'procexp64.exe', 'procmon.exe', 'procmon64.exe', 'perfmon.exe', 'resmon.exe')
+        order by p.host_id, p.started_at, p.process_id"#,
+        &a.hosts,
+        &a.since,
+        &a.until
+    )
+    .fetch_all(db)
+    .await?;
+    for r in rows {
+        let event = r.event_at.zip(r.event_id).map(|(at, id)| EventRef { host: HostId(r.host_id), at, id });
+        out.0.entry(r.host_id).or_default().1.push(Watched { since: r.started_at, until: r.ended_at, by: r.name, event });
+    }
+    Ok(out)
+}
