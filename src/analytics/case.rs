@@ -277,6 +277,30 @@ pub struct Watched {
     pub event: Option<EventRef>,
 }
 
+/// The host was silent about processes and scripts while something else of it went on.
+#[derive(Debug, Clone, Copy)]
+pub struct Dark {
+    /// From.
+    pub since: DateTime<Utc>,
+    /// To.
+    pub until: DateTime<Utc>,
+    /// What it usually says in an hour.
+    pub hourly: f64,
+}
+
+/// Memory of a busy process that stayed within 5 percent for an hour.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    /// The process.
+    pub process: i64,
+    /// From.
+    pub since: DateTime<Utc>,
+    /// To.
+    pub until: DateTime<Utc>,
+    /// Mean.
+    pub bytes: f64,
+}
+
 /// How common a destination, image or signer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Common {
@@ -396,6 +420,10 @@ pub struct Case {
     pub traces: Vec<Trace>,
     /// When somebody looked at the processes, up to 14 days before.
     pub watched: Vec<Watched>,
+    /// When the host was silent.
+    pub dark: Vec<Dark>,
+    /// Constant memory of busy processes.
+    pub memory: Vec<Memory>,
     /// CPU buckets of the primary group: start, percent.
     pub cpu: Vec<(DateTime<Utc>, f64)>,
     /// Fleet facts.

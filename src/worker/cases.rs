@@ -2,7 +2,7 @@
 //!
 //! Groups join when a process of one is kin of the other's, not through a barrier. Source: detection design, section 3.5 (i).
 
-use super::{find::Indicators, traces::Traces};
+use super::{find::Indicators, images::describe_images, loads::Loads, traces::Traces};
 use crate::{
     analytics::{
         case::{Artefact, Case, Common, Coverage, Fleet, Flow, HOP_DECAY, Host, Instance, Item, Prevalence, UNATTRIBUTED, Written, is_barrier},
@@ -62,7 +62,8 @@ pub(super) async fn load(
     }
     let instances = instances(db, host.id, &episodes).await?;
     let clusters = clusters(&episodes, &instances);
-    let loads = Loads::of(&episodes, &clusters);
+    let items = |c: &Cluster| c.members.iter().flat_map(|m| &episodes[*m].items).collect::<Vec<_>>();
+    let loads = Loads::of(clusters.iter().map(items));
     let mut cases = Vec::new();
     for (n, cluster) in clusters.iter().enumerate() {
         let primary = cluster.members.first().map_or(UNATTRIBUTED, |m| episodes[*m].group);
@@ -72,34 +73,6 @@ pub(super) async fn load(
         }
     }
     Ok(cases)
-}
-
-/// When which cluster had load: the unattributed counts for the only one that did at that time. Source: detection design, section 3.6.
-struct Loads(Vec<(usize, Span)>);
-
-impl Loads {
-    fn of(episodes: &[Episode], clusters: &[Cluster]) -> Self {
-        let met = |i: &&Item| i.code.class() == Class::R && i.points >= Class::R.minimum();
-        let spans = |c: &Cluster| c.members.iter().flat_map(|m| episodes[*m].items.iter().filter(met).filter_map(Item::span)).collect::<Vec<_>>();
-        Self(clusters.iter().enumerate().flat_map(|(n, c)| spans(c).into_iter().map(move |s| (n, s))).collect())
-    }
-
-    /// Whether what happened in the span happened beside the load of this cluster and no other.
-    fn only(&self, cluster: usize, span: &Span) -> bool {
-        let mut met = self.0.iter().filter(|(_, s)| s.overlaps(span)).map(|(n, _)| *n).peekable();
-        met.peek().is_some() && met.all(|n| n == cluster)
-    }
-
-    /// Whether what happened in the span belongs to the load of one other cluster.
-    fn others(&self, cluster: usize, span: &Span) -> bool {
-        self.0.iter().find(|(_, s)| s.overlaps(span)).is_some_and(|(n, _)| *n != cluster && self.only(*n, span))
-    }
-
-    /// From the first to the last load of the cluster.
-    fn reach(&self, cluster: usize) -> Option<Span> {
-        let spans = || self.0.iter().filter(|(n, _)| *n == cluster).map(|(_, s)| s);
-        Span::new(spans().map(Span::since).min()?, spans().map(Span::until).max()?)
-    }
 }
 
 /// Groups with something to judge, split where nothing happened for a week.
@@ -267,14 +240,17 @@ async fn case(
     let cpu = cpu(db, host.id, primary, &window).await?;
     let mut found_with_proof = found;
     prove_load(db, host.id, &mut found_with_proof).await?;
+    let beside = traces.of(host.id);
     Ok(Case {
         primary,
         groups: members.iter().map(|e| e.group).collect::<BTreeSet<_>>().into_iter().collect(),
         fleet: fleet_of(db, &flows, &kin, until).await?,
         artefacts: artefacts(db, host.id, first_start - TimeDelta::days(45), until).await?,
         written: written(db, host.id, &kin, &cluster.hops).await?,
-        traces: traces.of(host.id).0.iter().filter(|t| t.at >= first_start - TimeDelta::days(45) && t.at < window.until()).cloned().collect(),
-        watched: traces.of(host.id).1.iter().filter(|w| w.since >= since - TimeDelta::days(14) && w.since < window.until()).cloned().collect(),
+        traces: beside.iter().flat_map(|b| &b.traces).filter(|t| t.at >= first_start - TimeDelta::days(45) && t.at < window.until()).cloned().collect(),
+        watched: beside.iter().flat_map(|b| &b.watched).filter(|w| w.since >= since - TimeDelta::days(14) && w.since < window.until()).cloned().collect(),
+        dark: beside.iter().flat_map(|b| &b.dark).copied().collect(),
+        memory: beside.iter().flat_map(|b| &b.memory).copied().collect(),
         coverage: coverage(db, host.id, &window).await?,
         entries: conf.entries.iter().filter(|e| e.body.scope.holds(&host.name, host.class.as_deref(), &host.tags)).cloned().collect(),
         windows: conf.windows.iter().filter(|(_, w)| w.scope.holds(&host.name, host.class.as_deref(), &host.tags)).cloned().collect(),
@@ -427,66 +403,6 @@ async fn instances(db: &mut PgConnection, host: i64, episodes: &[Episode]) -> sq
             (instance.id, instance)
         })
         .collect())
-}
-
-/// Adds what is known of the images by their hash.
-async fn describe_images(db: &mut PgConnection, host: i64, kin: &mut [Instance]) -> sqlx::Result<()> {
-    own_modules(db, host, kin).await?;
-    let hashes: Vec<String> = kin.iter().filter_map(|i| i.sha256.clone()).collect::<BTreeSet<_>>().into_iter().collect();
-    let rows = sqlx::query!(
-        "-- worker::cases::describe_images
-        select sha256, signer, signature, original_file_name, product, company from image where sha256 = any($1)",
-        &hashes
-    )
-    .fetch_all(db)
-    .await?;
-    let known: HashMap<String, _> = rows.into_iter().map(|r| (r.sha256.clone(), r)).collect();
-    for i in kin.iter_mut() {
-        if let Some(k) = i.sha256.as_ref().and_then(|h| known.get(h)) {
-            i.signer = i.signer.take().or_else(|| k.signer.clone());
-            i.signature = i.signature.take().or_else(|| k.signature.clone());
-            i.original_file_name = i.original_file_name.take().or_else(|| k.original_file_name.clone());
-            i.product = i.product.take().or_else(|| k.product.clone());
-            i.company = i.company.take().or_else(|| k.company.clone());
-        }
-    }
-    Ok(())
-}
-
-/// A start that was reported without a hash: the program's own image is the first module that it loads.
-async fn own_modules(db: &mut PgConnection, host: i64, kin: &mut [Instance]) -> sqlx::Result<()> {
-    let bare: Vec<&Instance> = kin.iter().filter(|i| i.sha256.is_none() && i.start_observed && i.pid.is_some() && i.image.is_some()).collect();
-    if bare.is_empty() {
-        return Ok(());
-    }
-    let (ids, (pids, starts)): (Vec<i64>, (Vec<i64>, Vec<DateTime<Utc>>)) =
-        bare.iter().map(|i| (i.id, (i.pid.unwrap_or_default(), i.started_at))).unzip();
-    let rows = sqlx::query!(
-        r#"-- worker::cases::own_modules
-        select distinct on (k.id) k.id as "id!", m.sha256, m.signer, m.signature, m.original_file_name, m.product, m.company
-        from unnest($2::bigint[], $3::bigint[], $4::timestamptz[]) as k (id, pid, started_at)
-        join module_load m on m.host_id = $1 and m.occurred_at >= k.started_at - interval '2 seconds' and m.occurred_at < k.started_at + interval '30 seconds'
-          and m.pid = k.pid and lower(m.path) = lower(m.image)
-        order by k.id, m.occurred_at, m.event_id"#,
-        host,
-        &ids,
-        &pids,
-        &starts
-    )
-    .fetch_all(db)
-    .await?;
-    let known: HashMap<i64, _> = rows.into_iter().map(|r| (r.id, r)).collect();
-    for i in kin {
-        if let Some(k) = known.get(&i.id) {
-            i.sha256 = k.sha256.clone();
-            i.signer = i.signer.take().or_else(|| k.signer.clone());
-            i.signature = i.signature.take().or_else(|| k.signature.clone());
-            i.original_file_name = i.original_file_name.take().or_else(|| k.original_file_name.clone());
-            i.product = i.product.take().or_else(|| k.product.clone());
-            i.company = i.company.take().or_else(|| k.company.clone());
-        }
-    }
-    Ok(())
 }
 
 async fn flows(

@@ -6,6 +6,8 @@ mod cases;
 mod derive;
 mod find;
 mod pass;
+mod images;
+mod loads;
 mod spans;
 mod traces;
 

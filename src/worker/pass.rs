@@ -417,7 +417,12 @@ async fn ahead(db: &mut PgConnection, marked: &Spans) -> sqlx::Result<Spans> {
         select h.host_id, min(h.occurred_at), max(h.occurred_at)
         from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) as s (host_id, since, until)
         join rule_hit h on h.host_id = s.host_id and h.occurred_at >= s.since and h.occurred_at < s.until
-        where h.occurred_at between $4 and $5 and h.code = any($6) group by 1"#,
+        where h.occurred_at between $4 and $5 and h.code = any($6) group by 1
+        union all
+        select p.host_id, min(p.started_at), max(p.started_at)
+        from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) as s (host_id, since, until)
+        join process p on p.host_id = s.host_id and p.started_at >= s.since and p.started_at < s.until
+        where p.image_name in ('taskmgr.exe', 'procexp.exe', 'procexp64.exe', 'procmon.exe', 'procmon64.exe', 'perfmon.exe', 'resmon.exe') group by 1"#,
         &a.hosts,
         &a.since,
         &a.until,

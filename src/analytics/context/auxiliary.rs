@@ -2,7 +2,7 @@
 //!
 //! Rules say what happened on the host; here a trace is linked by lineage, by a path it names, or by time.
 
-use super::super::case::{Case, Instance, Item, Trace, Watched};
+use super::super::case::{Case, Dark, Instance, Item, Memory, Trace, Watched};
 use crate::model::{
     code::{Class, Code},
     group::{base_name, comparable_path, folder},
@@ -53,6 +53,37 @@ pub(super) fn find(case: &Case, out: &mut Vec<Item>) {
     }
     pauses(case, out);
     kills(case, out);
+    dark(case, first, end, out);
+    memory(case, out);
+}
+
+/// Nothing was said of processes and scripts for an hour around the begin of the load.
+fn dark(case: &Case, first: &Instance, end: DateTime<Utc>, out: &mut Vec<Item>) {
+    let loads: Vec<DateTime<Utc>> = case.found.iter().filter(|i| i.code.class() == Class::R && i.group == case.primary).map(|i| i.first_seen).collect();
+    let around = |d: &&Dark| loads.iter().any(|at| *at >= d.since - NEAR_FIRST && *at <= d.until + NEAR_FIRST);
+    if let Some(d) = case.dark.iter().find(around) {
+        let minutes = (d.until - d.since).num_minutes();
+        let summary = format!("no process or script was reported for {minutes} min, where {:.0} an hour are usual", d.hourly);
+        let mut item = Item::new(Code::ADark, first, first.started_at.min(d.since), end.max(d.until), summary);
+        item.known_at = d.since + TimeDelta::minutes(60);
+        item.events.clear();
+        out.push(item);
+    }
+}
+
+/// Bytes that RandomX takes: its data set, or its cache alone. Source: detection design, A.RXMEM.
+const RANDOMX: [std::ops::RangeInclusive<f64>; 2] = [2.0 * GIB..=2.6 * GIB, 250.0 * MIB..=320.0 * MIB];
+const MIB: f64 = 1_048_576.0;
+const GIB: f64 = 1_024.0 * MIB;
+
+fn memory(case: &Case, out: &mut Vec<Item>) {
+    let of = |m: &Memory| case.own().find(|p| p.id == m.process).filter(|_| RANDOMX.iter().any(|range| range.contains(&m.bytes)));
+    if let Some((m, owner)) = case.memory.iter().find_map(|m| of(m).map(|p| (m, p))) {
+        let summary = format!("{:.0} MiB of memory, constant for {} min under load", m.bytes / MIB, (m.until - m.since).num_minutes());
+        let mut item = Item::for_life(Code::ARxMem, owner, summary);
+        item.known_at = m.until;
+        out.push(item);
+    }
 }
 
 /// The process of the lineage that the event names as its own.

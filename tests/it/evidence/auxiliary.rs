@@ -88,6 +88,36 @@ async fn a_program_that_ends_others_in_a_row_is_told_from_one_that_ends_one() {
 }
 
 #[tokio::test]
+async fn silence_about_processes_counts_where_it_is_unusual() {
+    let pace = |until: i32| {
+        let mut tale = Tale::default();
+        tale.start(600.0, Program { line: r"C:\ProgramData\upd\upd.exe -o stratum+tcp://203.0.113.9:3333 -u kim", ..Program::default() });
+        tale.load(MINER_PID, MINER, 600..690, 0.9, 600_000_000);
+        for n in 0..until {
+            let (pid, minute) = (8_000 + i64::from(n), f64::from(n) * 3.0 + 0.5);
+            tale.start(minute, Program { pid, image: r"C:\Windows\System32\conhost.exe", line: "conhost.exe 0x4", sha: "ee03", ..Program::default() });
+        }
+        tale
+    };
+    // The miner's own start is the last thing said, or life goes on.
+    tells_apart("A.DARK", pace(200), pace(232)).await;
+}
+
+#[tokio::test]
+async fn memory_as_randomx_takes_it_counts_if_it_stays() {
+    let memory = |bytes: [u64; 2]| {
+        let mut tale = Tale::default();
+        tale.start(0.0, Program { line: r"C:\ProgramData\upd\upd.exe -o stratum+tcp://203.0.113.9:3333 -u kim", ..Program::default() });
+        tale.load(MINER_PID, MINER, 0..40, 0.9, bytes[0]);
+        tale.load(MINER_PID, MINER, 40..90, 0.9, bytes[1]);
+        tale
+    };
+    tells_apart("A.RXMEM", memory([2_430_000_000, 2_430_000_000]), memory([2_430_000_000, 3_000_000_000])).await;
+    let (_, codes) = memory([600_000_000, 600_000_000]).found().await;
+    assert!(!codes.contains("A.RXMEM"), "{codes:?}");
+}
+
+#[tokio::test]
 async fn hiding_from_the_task_manager_twice_is_a_pattern_and_once_is_not() {
     let hides = |times: u8| {
         let mut tale = Tale::default();
