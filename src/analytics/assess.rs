@@ -1,7 +1,7 @@
 //! From a case to what a detection says: both analytics at every point in time, the strongest verdict, states, proof.
 
 use super::{
-    case::{CARRY, Case, Instance, Item},
+    case::{Case, Instance, Item, UNATTRIBUTED},
     context,
     exceptions::{self, Applied},
     gates::{self, View},
@@ -57,7 +57,7 @@ pub fn assess(case: &Case) -> Option<Content> {
     let unobservable = observability::unobservable(case);
     let applied = exceptions::apply(case, &mut items);
     let blind: BTreeSet<Class> = unobservable.keys().copied().collect();
-    let points: BTreeSet<DateTime<Utc>> = items.iter().flat_map(|i| [i.known_at, i.last_seen + CARRY]).collect();
+    let points: BTreeSet<DateTime<Utc>> = items.iter().flat_map(|i| [i.known_at, i.active_until()]).collect();
 
     let mut analytics = Vec::new();
     let mut decisive = BTreeSet::new();
@@ -95,7 +95,7 @@ pub fn assess(case: &Case) -> Option<Content> {
         verdict,
         severity,
         severity_reasons,
-        process: picture.process(case).map(|p| process(case, p)),
+        process: picture.process(case).filter(|p| p.id != UNATTRIBUTED).map(|p| process(case, p)),
         classes: picture.classes,
         destinations: destinations(case),
         persistence: persistence(case, &items),
@@ -251,7 +251,7 @@ fn evidence(case: &Case, mut item: Item) -> Evidence {
         force: if item.hops > 2 { Force::Plain } else { item.force },
         summary: item.summary,
         suppressed_by: item.suppressed_by,
-        process: item.process.map(|p| process_id(case, p)),
+        process: item.process.filter(|p| *p != UNATTRIBUTED).map(|p| process_id(case, p)),
         rule: item.rule,
         events: item.events,
     }

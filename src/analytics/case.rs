@@ -6,11 +6,15 @@ use crate::model::{
     exceptions::{Baseline, Entry, Window},
     ids::EventRef,
 };
-use chrono::{DateTime, TimeDelta, Utc};
+use crate::time::Span;
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use std::{collections::HashMap, net::IpAddr};
 
 /// How long evidence stays active after it ended (`CorrelationWindow`).
 pub const CARRY: TimeDelta = TimeDelta::minutes(60);
+
+/// Stands for whatever on the host nobody could attribute: the process that has unattributed connections and load, and its group.
+pub const UNATTRIBUTED: i64 = 0;
 
 /// The host.
 #[derive(Debug, Clone, Default)]
@@ -62,6 +66,11 @@ pub struct Instance {
 }
 
 impl Instance {
+    /// What stands for the unattributed over a stretch of time.
+    pub fn unattributed(since: DateTime<Utc>, until: DateTime<Utc>) -> Self {
+        Self { id: UNATTRIBUTED, group: UNATTRIBUTED, started_at: since, last_sign: until, ..Self::default() }
+    }
+
     /// Path for comparison.
     pub fn path(&self) -> String {
         crate::model::group::comparable_path(self.image.as_deref().unwrap_or_default())
@@ -140,9 +149,19 @@ impl Item {
         Self::new(code, owner, owner.started_at, owner.life_end(), summary)
     }
 
+    /// What it describes, up to when it was known.
+    pub fn span(&self) -> Option<Span> {
+        Span::new(self.first_seen, self.last_seen.max(self.known_at) + TimeDelta::seconds(1))
+    }
+
+    /// Until when it counts: patterns over days longer than the rest.
+    pub fn active_until(&self) -> DateTime<Utc> {
+        self.last_seen + if matches!(self.code, Code::RDuty | Code::APause) { TimeDelta::hours(24) } else { CARRY }
+    }
+
     /// Whether it counts at an instant.
     pub fn is_active(&self, at: DateTime<Utc>) -> bool {
-        self.known_at <= at && at <= self.last_seen + CARRY
+        self.known_at <= at && at <= self.active_until()
     }
 
     /// Whether it is hard proof where it stands.
@@ -180,6 +199,9 @@ pub struct Flow {
     pub bytes_out: Option<i64>,
     pub bytes_in: Option<i64>,
     pub event: EventRef,
+    pub application: Option<String>,
+    /// An internal destination on a pool's or wallet's port that is no infrastructure: counts as external.
+    pub inside: bool,
     /// Category of a matching indicator, and whether it is fresh.
     pub listed: Option<(String, bool)>,
 }
@@ -215,6 +237,70 @@ pub struct Written {
     pub event: EventRef,
 }
 
+/// What a rule saw on the host that counts only if it concerns the case's program.
+#[derive(Debug, Clone)]
+pub struct Trace {
+    /// Code, points and force of the rule.
+    pub code: Code,
+    /// Points of the rule.
+    pub points: f64,
+    /// Force of the rule.
+    pub force: Force,
+    /// The rule.
+    pub rule: String,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Process that did it, if known.
+    pub guid: Option<String>,
+    /// The same by process id.
+    pub pid: Option<i64>,
+    /// Account concerned.
+    pub user: Option<String>,
+    /// Lower-case texts that tell what it is about, a line each.
+    pub text: String,
+    /// What matched.
+    pub excerpt: String,
+    /// Proof.
+    pub event: EventRef,
+}
+
+/// A program that shows processes was open.
+#[derive(Debug, Clone)]
+pub struct Watched {
+    /// From.
+    pub since: DateTime<Utc>,
+    /// To.
+    pub until: DateTime<Utc>,
+    /// Its name.
+    pub by: String,
+    /// Its start.
+    pub event: Option<EventRef>,
+}
+
+/// The host was silent about processes and scripts while something else of it went on.
+#[derive(Debug, Clone, Copy)]
+pub struct Dark {
+    /// From.
+    pub since: DateTime<Utc>,
+    /// To.
+    pub until: DateTime<Utc>,
+    /// What it usually says in an hour.
+    pub hourly: f64,
+}
+
+/// Memory of a busy process that stayed within 5 percent for an hour.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    /// The process.
+    pub process: i64,
+    /// From.
+    pub since: DateTime<Utc>,
+    /// To.
+    pub until: DateTime<Utc>,
+    /// Mean.
+    pub bytes: f64,
+}
+
 /// How common a destination, image or signer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Common {
@@ -234,6 +320,8 @@ pub struct Prevalence {
     pub hosts: i64,
     /// Coarse.
     pub common: Common,
+    /// First UTC day on which any host had it; only of images.
+    pub since: Option<NaiveDate>,
 }
 
 /// Fleet facts for the days of the case.
@@ -241,6 +329,8 @@ pub struct Prevalence {
 pub struct Fleet {
     /// Hosts with any event in the 30 days.
     pub active: i64,
+    /// First UTC day of the fleet.
+    pub since: Option<NaiveDate>,
     /// By destination.
     pub destinations: HashMap<String, Prevalence>,
     /// By hash.
@@ -326,6 +416,14 @@ pub struct Case {
     pub artefacts: Vec<Artefact>,
     /// Files written beside images.
     pub written: Vec<Written>,
+    /// Traces of the host, up to 45 days before.
+    pub traces: Vec<Trace>,
+    /// When somebody looked at the processes, up to 14 days before.
+    pub watched: Vec<Watched>,
+    /// When the host was silent.
+    pub dark: Vec<Dark>,
+    /// Constant memory of busy processes.
+    pub memory: Vec<Memory>,
     /// CPU buckets of the primary group: start, percent.
     pub cpu: Vec<(DateTime<Utc>, f64)>,
     /// Fleet facts.

@@ -98,7 +98,7 @@ fn windows(case: &Case, items: &mut [Item], applied: &mut Applied) {
         }
         let mut covered = items
             .iter_mut()
-            .filter(|i| i.code.class() == Class::R && i.first_seen >= window.starts_at && i.last_seen <= window.ends_at + GRACE)
+            .filter(|i| i.code.class() == Class::R && i.code != Code::RDuty && i.first_seen >= window.starts_at && i.last_seen <= window.ends_at + GRACE)
             .peekable();
         if covered.peek().is_none() {
             continue;

@@ -2,7 +2,7 @@
 
 use super::case::{Case, Item};
 use crate::model::{
-    code::Class,
+    code::{Class, Code},
     detection::{Band, Judged, Severity, Verdict},
 };
 use std::collections::BTreeSet;
@@ -39,8 +39,11 @@ pub fn of(case: &Case, analytics: &[Judged], items: &[Item], verdict: Verdict) -
     let user = case.own().next().and_then(|p| p.user.clone()).unwrap_or_default().to_uppercase();
     let privileged = tier <= 2 && (user.ends_with("SYSTEM") || user.ends_with("SERVICE"));
     let mut up = None;
+    let tampered = items.iter().any(|i| matches!(i.code, Code::ADefExcl | Code::ADefOff | Code::AKill) && i.suppressed_by.is_none());
     if both {
         up = Some("both analytics alert");
+    } else if tampered {
+        up = Some("protection was tampered with");
     } else if privileged {
         up = Some("runs as a system account on an important host");
     }

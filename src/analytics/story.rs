@@ -2,7 +2,7 @@
 
 use super::{
     assess::Picture,
-    case::{Case, Item},
+    case::{Case, Item, UNATTRIBUTED},
 };
 use crate::model::{
     code::{Class, Code, Force},
@@ -30,7 +30,7 @@ pub fn title(case: &Case, items: &[Item]) -> String {
 
 /// Why it fired, in sentences; one per class, then what is absent, what cannot be seen, and which exceptions apply.
 pub fn tell(case: &Case, picture: &Picture, items: &[Item], band: Option<Band>) -> String {
-    let process = picture.process(case);
+    let process = picture.process(case).filter(|p| p.id != UNATTRIBUTED);
     let image = process.map_or_else(|| "A process".to_owned(), |p| p.name());
     let path = process.and_then(|p| p.image.clone()).unwrap_or_default();
     let signature = process.map_or("signature not known", |p| match p.signature.as_deref() {
@@ -51,7 +51,8 @@ pub fn tell(case: &Case, picture: &Picture, items: &[Item], band: Option<Band>) 
         let word = b.to_string();
         word.get(..1).unwrap_or_default().to_uppercase() + word.get(1..).unwrap_or_default()
     });
-    let mut story = format!("{certainty}: {image} ({path}, {signature}{original}) on {}", case.host.name);
+    let who = process.map_or_else(|| "load that no process explains".to_owned(), |_| format!("{image} ({path}, {signature}{original})"));
+    let mut story = format!("{certainty}: {who} on {}", case.host.name);
     match best(Class::R) {
         Some(load) => story.push_str(&format!(" used {}.", load.summary)),
         None => story.push_str(" was judged without a load of its own."),

@@ -104,6 +104,12 @@ pub fn is_trusted_vendor(company: &str) -> bool {
     TRUSTED_VENDORS.iter().any(|v| company.starts_with(v))
 }
 
+/// Whether a signer is who version data names: both begin with the same trusted vendor.
+pub fn is_same_vendor(company: &str, signer: &str) -> bool {
+    let (company, signer) = (company.trim().to_lowercase(), signer.trim().to_lowercase());
+    TRUSTED_VENDORS.iter().filter(|v| company.starts_with(*v)).any(|v| signer.contains(v) || company.split([' ', ',']).next().is_some_and(|word| signer.contains(word)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -34,6 +34,18 @@ pub fn is_well_known(name: &str) -> bool {
     WELL_KNOWN.iter().any(|known| is_at_or_below(name, known))
 }
 
+/// Public resolvers that answer over HTTPS (`DohResolvers`). Source: the operators' own pages.
+const DOH_RESOLVERS: &[&str] = &[
+    "dns.google", "cloudflare-dns.com", "one.one.one.one", "dns.quad9.net", "dns9.quad9.net", "doh.opendns.com", "dns.adguard-dns.com",
+    "doh.cleanbrowsing.org", "dns.nextdns.io", "doh.dns.sb", "doh.mullvad.net", "dns.mullvad.net", "freedns.controld.com", "dns.alidns.com",
+    "1.1.1.1", "1.0.0.1", "8.8.8.8", "8.8.4.4", "9.9.9.9", "149.112.112.112", "208.67.222.222", "208.67.220.220",
+];
+
+/// Whether a name or address is that of a public resolver over HTTPS.
+pub fn is_doh_resolver(destination: &str) -> bool {
+    DOH_RESOLVERS.iter().any(|known| is_at_or_below(destination, known))
+}
+
 /// Whether `name` equals `parent` or is a subdomain of it, on label boundaries.
 pub fn is_at_or_below(name: &str, parent: &str) -> bool {
     name.strip_suffix(parent).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))

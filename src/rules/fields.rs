@@ -73,6 +73,8 @@ categories! {
     ProcessTampering "process_tampering";
     /// Alerts of security products.
     Antivirus "antivirus";
+    /// Defender, firewall, privileges, services, event logs (our own name).
+    SecuritySetting "security_setting";
 }
 
 /// Categories whose facts carry a text that is run: what `category: command_text` means. Source: detection design, section 5 C.
@@ -141,14 +143,9 @@ impl Category {
                 _ => Self::ProcessTampering,
             },
             Fact::SettingChange(f) if f.kind.as_deref() == Some("registry") => Self::RegistrySet,
+            Fact::SettingChange(_) => Self::SecuritySetting,
             Fact::SecurityAlert(_) => Self::Antivirus,
-            Fact::SettingChange(_)
-            | Fact::ProcessStop(_)
-            | Fact::CpuSample(_)
-            | Fact::HostSample(_)
-            | Fact::OtherEvent(_) => {
-                return None;
-            }
+            Fact::ProcessStop(_) | Fact::CpuSample(_) | Fact::HostSample(_) | Fact::OtherEvent(_) => return None,
         })
     }
 
@@ -176,6 +173,7 @@ impl Category {
             Self::RemoteThread => ProcessTamper { kind: kind("remote_thread"), ..ProcessTamper::default() }.into(),
             Self::ProcessTampering => ProcessTamper { kind: kind("tamper"), ..ProcessTamper::default() }.into(),
             Self::Antivirus => SecurityAlert::default().into(),
+            Self::SecuritySetting => SettingChange { kind: kind("av_config"), ..SettingChange::default() }.into(),
         }
     }
 }
@@ -307,6 +305,7 @@ taxonomy! {
     }
     SettingChange {
         "Image" = image, "TargetObject" = name, "Details" = new_value, "User" = user_name, "ProcessGuid" = guid, "ProcessId" = pid,
+        "EventType" = kind,
     }
 }
 
@@ -356,6 +355,8 @@ fn derived<'f>(fact: &'f Fact, name: &str) -> Option<EventValue<'f>> {
             "invalid" => Some(word("Invalid")),
             _ => Some(word("Unavailable")),
         },
+        ("ImageDirectory", Fact::ModuleLoad(f)) => parent(&f.image),
+        ("LoadedDirectory", Fact::ModuleLoad(f)) => parent(&f.path),
         ("SourceDirectory", Fact::ProcessTamper(f)) => parent(&f.source_image),
         ("TargetDirectory", Fact::ProcessTamper(f)) => parent(&f.image),
         _ => None,

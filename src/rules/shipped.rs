@@ -8,6 +8,17 @@ macro_rules! embedded {
 
 /// File name below the repository and text.
 pub(super) const RULES: &[(&str, &str)] = embedded![
+    "auxiliary/exclusion_command.yml",
+    "auxiliary/exclusion_set.yml",
+    "auxiliary/firewall_command.yml",
+    "auxiliary/firewall_rule.yml",
+    "auxiliary/lock_memory.yml",
+    "auxiliary/malware_threat.yml",
+    "auxiliary/miner_threat.yml",
+    "auxiliary/protection_off.yml",
+    "auxiliary/protection_off_command.yml",
+    "auxiliary/winring0_driver.yml",
+    "auxiliary/winring0_service.yml",
     "command/download_cradle.yml",
     "command/encoded_command.yml",
     "command/escaped_words.yml",
@@ -18,6 +29,8 @@ pub(super) const RULES: &[(&str, &str)] = embedded![
     "command/wallet_soft.yml",
     "masquerade/extension_trick.yml",
     "masquerade/image_replaced.yml",
+    "masquerade/module_beside_image.yml",
+    "masquerade/system_module_elsewhere.yml",
     "masquerade/written_from_user_folder.yml",
     "network/stratum_seen.yml",
 ];

@@ -154,6 +154,24 @@ pub async fn bands(db: &mut PgConnection, kind: &str, things: &[(String, NaiveDa
     Ok(rows.into_iter().map(|r| (r.value, Band { hosts: i64::from(r.hosts), band: r.band })).collect())
 }
 
+/// The fleet's first day, and the first day on which any host had each of these images.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn first_days(db: &mut PgConnection, images: &[String]) -> sqlx::Result<(Option<NaiveDate>, HashMap<String, NaiveDate>)> {
+    let rows = sqlx::query!(
+        r#"-- store::fleet::first_days: one look at the key each
+        select v.kind as "kind!", v.value as "value!", d.day as "day!"
+        from (select 'host' as kind, '' as value union all select 'image', unnest($1::text[])) v
+        cross join lateral (select day from fleet_sighting s where s.kind = v.kind and s.value = v.value order by s.kind, s.value, s.day limit 1) d"#,
+        images
+    )
+    .fetch_all(db)
+    .await?;
+    let fleet = rows.iter().find(|r| r.kind == "host").map(|r| r.day);
+    Ok((fleet, rows.into_iter().filter(|r| r.kind == "image").map(|r| (r.value, r.day)).collect()))
+}
+
 /// Hosts with any event in the 30 days up to a day, as last counted.
 ///
 /// # Errors

@@ -2,11 +2,15 @@
 //!
 //! Groups join when a process of one is kin of the other's, not through a barrier. Source: detection design, section 3.5 (i).
 
-use super::find::Indicators;
+use super::{find::Indicators, images::describe_images, loads::Loads, traces::Traces};
 use crate::{
-    analytics::case::{Artefact, Case, Common, Coverage, Fleet, Flow, Host, Instance, Item, Prevalence, Written, is_barrier},
+    analytics::{
+        case::{Artefact, Case, Common, Coverage, Fleet, Flow, HOP_DECAY, Host, Instance, Item, Prevalence, UNATTRIBUTED, Written, is_barrier},
+        context::is_internal_pool_port,
+        observability::is_vm_worker,
+    },
     model::{
-        code::Force,
+        code::{Class, Code, Force},
         exceptions::{Baseline, Entry, Window},
         group::{base_name, comparable_path},
         ids::{EventId, EventRef, HostId, ProcessGuid},
@@ -15,7 +19,7 @@ use crate::{
     time::Span,
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, types::ipnetwork::IpNetwork};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Instances read per group; more say nothing new.
@@ -39,7 +43,13 @@ struct Episode {
 }
 
 /// The cases of one host whose evidence shares an instant with what changed.
-pub(super) async fn load(db: &mut PgConnection, host: HostId, changed: &[Span], conf: &Configuration) -> anyhow::Result<Vec<Case>> {
+pub(super) async fn load(
+    db: &mut PgConnection,
+    host: HostId,
+    changed: &[Span],
+    conf: &Configuration,
+    traces: &Traces,
+) -> anyhow::Result<Vec<Case>> {
     let host = host_row(db, host).await?;
     let reach = changed.iter().fold(None, |reach: Option<Span>, s| {
         Span::new(reach.map_or(s.since(), |r| r.since().min(s.since())), reach.map_or(s.until(), |r| r.until().max(s.until())))
@@ -51,9 +61,16 @@ pub(super) async fn load(db: &mut PgConnection, host: HostId, changed: &[Span], 
         return Ok(Vec::new());
     }
     let instances = instances(db, host.id, &episodes).await?;
+    let clusters = clusters(&episodes, &instances);
+    let items = |c: &Cluster| c.members.iter().flat_map(|m| &episodes[*m].items).collect::<Vec<_>>();
+    let loads = Loads::of(clusters.iter().map(items));
     let mut cases = Vec::new();
-    for cluster in clusters(&episodes, &instances) {
-        cases.push(case(db, &host, &episodes, &cluster, &instances, conf).await?);
+    for (n, cluster) in clusters.iter().enumerate() {
+        let primary = cluster.members.first().map_or(UNATTRIBUTED, |m| episodes[*m].group);
+        // Without load of its own the unattributed is nobody's case.
+        if primary != UNATTRIBUTED || cluster.members.iter().any(|m| episodes[*m].items.iter().any(|i| i.code.class() == Class::R)) {
+            cases.push(case(db, &host, &episodes, (n, cluster), &loads, &instances, (conf, traces)).await?);
+        }
     }
     Ok(cases)
 }
@@ -63,7 +80,11 @@ fn episodes(mut items: Vec<Item>) -> Vec<Episode> {
     items.sort_by_key(|i| (i.group, i.first_seen));
     let mut out: Vec<Episode> = Vec::new();
     for item in items {
-        let Some(span) = Span::new(item.first_seen, item.last_seen.max(item.known_at) + TimeDelta::seconds(1)) else { continue };
+        // A process without an image has no group either, but it is one.
+        if item.group == UNATTRIBUTED && item.process.is_some() {
+            continue;
+        }
+        let Some(span) = item.span() else { continue };
         match out.last_mut() {
             Some(e) if e.group == item.group && span.since() <= e.span.until() + crate::analytics::assess::EPISODE_GAP => {
                 e.span = Span::new(e.span.since(), e.span.until().max(span.until())).unwrap_or(e.span);
@@ -73,7 +94,7 @@ fn episodes(mut items: Vec<Item>) -> Vec<Episode> {
         }
     }
     // Weak command evidence alone starts nothing.
-    out.retain(|e| e.group != 0 && e.items.iter().any(|i| i.points >= 15.0 || i.force >= Force::Discriminator));
+    out.retain(|e| e.items.iter().any(|i| i.points >= 15.0 || i.force >= Force::Discriminator));
     out
 }
 
@@ -104,10 +125,10 @@ fn clusters(episodes: &[Episode], instances: &HashMap<i64, Instance>) -> Vec<Clu
     by_leader
         .into_values()
         .map(|mut members| {
-            let points = |e: &Episode, class: &[crate::model::code::Class]| -> f64 {
+            let points = |e: &Episode, class: &[Class]| -> f64 {
                 e.items.iter().filter(|i| class.contains(&i.code.class())).map(|i| i.points).fold(0.0, f64::max)
             };
-            use crate::model::code::Class::{N, P, R};
+            use Class::{N, P, R};
             members.sort_by(|a, b| {
                 let (a, b) = (&episodes[*a], &episodes[*b]);
                 (points(b, &[R]), points(b, &[N, P]))
@@ -123,6 +144,9 @@ fn clusters(episodes: &[Episode], instances: &HashMap<i64, Instance>) -> Vec<Clu
 
 /// Lineage distance from the episode's processes: ancestors up to 4, descendants up to 2, not through barriers.
 fn distances(episode: &Episode, instances: &HashMap<i64, Instance>) -> HashMap<i64, u8> {
+    if episode.group == UNATTRIBUTED {
+        return HashMap::from([(UNATTRIBUTED, 0)]);
+    }
     let mut children: HashMap<i64, Vec<i64>> = HashMap::new();
     for i in instances.values() {
         if let Some(parent) = i.parent {
@@ -161,9 +185,10 @@ async fn case(
     db: &mut PgConnection,
     host: &Host,
     episodes: &[Episode],
-    cluster: &Cluster,
+    (number, cluster): (usize, &Cluster),
+    loads: &Loads,
     instances: &HashMap<i64, Instance>,
-    conf: &Configuration,
+    (conf, traces): (&Configuration, &Traces),
 ) -> anyhow::Result<Case> {
     let members: Vec<&Episode> = cluster.members.iter().map(|m| &episodes[*m]).collect();
     let since = members.iter().map(|e| e.span.since()).min().unwrap_or_default();
@@ -173,7 +198,7 @@ async fn case(
     // Barriers above the chain are read for what they are, not for what they did.
     let above: BTreeSet<i64> = kin.iter().filter_map(|i| i.parent).filter(|p| !cluster.hops.contains_key(p)).collect();
     kin.extend(above.iter().filter_map(|p| instances.get(p)).cloned());
-    describe_images(db, &mut kin).await?;
+    describe_images(db, host.id, &mut kin).await?;
     kin.sort_by_key(|i| (i.started_at, i.id));
 
     let mut found: Vec<Item> = Vec::new();
@@ -185,23 +210,47 @@ async fn case(
             None => None,
         };
         let inherited = near.is_some_and(|n| n > 0) || item.group != primary;
-        if let Some(hops) = near.filter(|_| !(inherited && item.code.class() == crate::model::code::Class::R)) {
-            let hop = crate::analytics::case::HOP_DECAY.get(usize::from(hops)).copied().unwrap_or(0.0);
-            found.push(Item { hop, hops, ..item.clone() });
+        if let Some(hops) = near.filter(|_| !(inherited && item.code.class() == Class::R)) {
+            let hop = HOP_DECAY.get(usize::from(hops)).copied().unwrap_or(0.0);
+            found.push(Item { hop, hops, process: item.process.or((primary == UNATTRIBUTED).then_some(UNATTRIBUTED)), ..item.clone() });
         }
     }
+    let mut hops = cluster.hops.clone();
+    let reach = loads.reach(number).filter(|_| primary != UNATTRIBUTED);
+    if let Some(reach) = reach {
+        // A guest's connections are its worker's own; anything else unattributed counts as a parent's would.
+        let far = u8::from(!kin.iter().any(|i| i.group == primary && is_vm_worker(&i.name())));
+        let hop = HOP_DECAY.get(usize::from(far)).copied().unwrap_or(0.0);
+        hops.insert(UNATTRIBUTED, far);
+        kin.push(Instance::unattributed(reach.since(), reach.until()));
+        let others = episodes.iter().filter(|e| e.group == UNATTRIBUTED).flat_map(|e| &e.items).filter(|i| i.code.class() != Class::R);
+        let beside = others.filter(|i| i.span().is_some_and(|s| loads.only(number, &s)));
+        found.extend(beside.map(|i| Item { hop, hops: far, process: Some(UNATTRIBUTED), ..i.clone() }));
+    } else if primary == UNATTRIBUTED {
+        kin.push(Instance::unattributed(since, until));
+        found.retain(|i| i.code.class() == Class::R || i.span().is_some_and(|s| !loads.others(number, &s)));
+    }
     let window = Span::new(since - TimeDelta::hours(24), until + TimeDelta::hours(1)).unwrap_or(Span::of_bucket(since));
-    let flows = flows(db, host.id, &window, &kin, &cluster.hops, conf).await?;
+    let mut flows = flows(db, host.id, &window, (&kin, &hops), reach.or((primary == UNATTRIBUTED).then_some(window)), conf).await?;
+    flows.retain(|f| {
+        let span = || Span::new(f.started_at, f.ended_at.unwrap_or(f.started_at) + TimeDelta::seconds(1));
+        f.process != Some(UNATTRIBUTED) || span().is_some_and(|s| loads.only(number, &s))
+    });
     let first_start = kin.iter().filter(|i| cluster.hops.contains_key(&i.id)).map(|i| i.started_at).min().unwrap_or(since);
     let cpu = cpu(db, host.id, primary, &window).await?;
     let mut found_with_proof = found;
     prove_load(db, host.id, &mut found_with_proof).await?;
+    let beside = traces.of(host.id);
     Ok(Case {
         primary,
         groups: members.iter().map(|e| e.group).collect::<BTreeSet<_>>().into_iter().collect(),
         fleet: fleet_of(db, &flows, &kin, until).await?,
         artefacts: artefacts(db, host.id, first_start - TimeDelta::days(45), until).await?,
         written: written(db, host.id, &kin, &cluster.hops).await?,
+        traces: beside.iter().flat_map(|b| &b.traces).filter(|t| t.at >= first_start - TimeDelta::days(45) && t.at < window.until()).cloned().collect(),
+        watched: beside.iter().flat_map(|b| &b.watched).filter(|w| w.since >= since - TimeDelta::days(14) && w.since < window.until()).cloned().collect(),
+        dark: beside.iter().flat_map(|b| &b.dark).copied().collect(),
+        memory: beside.iter().flat_map(|b| &b.memory).copied().collect(),
         coverage: coverage(db, host.id, &window).await?,
         entries: conf.entries.iter().filter(|e| e.body.scope.holds(&host.name, host.class.as_deref(), &host.tags)).cloned().collect(),
         windows: conf.windows.iter().filter(|(_, w)| w.scope.holds(&host.name, host.class.as_deref(), &host.tags)).cloned().collect(),
@@ -211,7 +260,7 @@ async fn case(
             .filter(|b| host.class.as_deref().is_some_and(|c| c.eq_ignore_ascii_case(&b.host_class)))
             .cloned()
             .collect(),
-        hops: cluster.hops.clone(),
+        hops,
         host: host.clone(),
         found: found_with_proof,
         instances: kin,
@@ -276,9 +325,10 @@ async fn evidence(db: &mut PgConnection, host: i64, span: &Span) -> anyhow::Resu
 
 /// Processes of the episodes with their ancestors (5 up, so that what stands above a chain is seen) and descendants (2 down).
 async fn instances(db: &mut PgConnection, host: i64, episodes: &[Episode]) -> sqlx::Result<HashMap<i64, Instance>> {
-    let groups: Vec<i64> = episodes.iter().map(|e| e.group).collect();
-    let since: Vec<DateTime<Utc>> = episodes.iter().map(|e| e.span.since() - TimeDelta::hours(24)).collect();
-    let until: Vec<DateTime<Utc>> = episodes.iter().map(|e| e.span.until() + TimeDelta::hours(1)).collect();
+    let known = || episodes.iter().filter(|e| e.group != UNATTRIBUTED);
+    let groups: Vec<i64> = known().map(|e| e.group).collect();
+    let since: Vec<DateTime<Utc>> = known().map(|e| e.span.since() - TimeDelta::hours(24)).collect();
+    let until: Vec<DateTime<Utc>> = known().map(|e| e.span.until() + TimeDelta::hours(1)).collect();
     let owners: Vec<i64> = episodes.iter().flat_map(|e| e.items.iter().filter_map(|i| i.process)).collect();
     let rows = sqlx::query!(
         r#"-- worker::cases::instances
@@ -355,65 +405,51 @@ async fn instances(db: &mut PgConnection, host: i64, episodes: &[Episode]) -> sq
         .collect())
 }
 
-/// Adds what is known of the images by their hash.
-async fn describe_images(db: &mut PgConnection, kin: &mut [Instance]) -> sqlx::Result<()> {
-    let hashes: Vec<String> = kin.iter().filter_map(|i| i.sha256.clone()).collect::<BTreeSet<_>>().into_iter().collect();
-    let rows = sqlx::query!(
-        "-- worker::cases::describe_images
-        select sha256, signer, signature, original_file_name, product, company from image where sha256 = any($1)",
-        &hashes
-    )
-    .fetch_all(db)
-    .await?;
-    let known: HashMap<String, _> = rows.into_iter().map(|r| (r.sha256.clone(), r)).collect();
-    for i in kin {
-        if let Some(k) = i.sha256.as_ref().and_then(|h| known.get(h)) {
-            i.signer = i.signer.take().or_else(|| k.signer.clone());
-            i.signature = i.signature.take().or_else(|| k.signature.clone());
-            i.original_file_name = i.original_file_name.take().or_else(|| k.original_file_name.clone());
-            i.product = i.product.take().or_else(|| k.product.clone());
-            i.company = i.company.take().or_else(|| k.company.clone());
-        }
-    }
-    Ok(())
-}
-
 async fn flows(
     db: &mut PgConnection,
     host: i64,
     span: &Span,
-    kin: &[Instance],
-    hops: &HashMap<i64, u8>,
+    (kin, hops): (&[Instance], &HashMap<i64, u8>),
+    unattributed: Option<Span>,
     conf: &Configuration,
 ) -> sqlx::Result<Vec<Flow>> {
     let ids: Vec<i64> = kin.iter().filter(|i| hops.contains_key(&i.id)).map(|i| i.id).collect();
     let rows = sqlx::query!(
         r#"-- worker::cases::flows
         select process_id, group_key, remote_ip, remote_port, remote_host, destination, external, direction, started_at, ended_at, bytes_out,
-          bytes_in, event_at, event_id as "event_id: EventId"
-        from flow where host_id = $1 and started_at >= $2 and started_at < $3 and process_id = any($4)
+          bytes_in, application, event_at, event_id as "event_id: EventId"
+        from flow where host_id = $1 and started_at >= $2 and started_at < $3
+          and (process_id = any($4) or process_id is null and external and started_at < $6 and coalesce(ended_at, started_at) >= $5)
         order by started_at, flow_id limit 5000"#,
         host,
         span.since(),
         span.until(),
-        &ids
+        &ids,
+        unattributed.map(|u| u.since()),
+        unattributed.map(|u| u.until())
     )
-    .fetch_all(db)
+    .fetch_all(&mut *db)
     .await?;
+    let near: Vec<IpNetwork> =
+        rows.iter().filter(|r| !r.external && r.remote_port.is_some_and(|p| is_internal_pool_port(p))).filter_map(|r| r.remote_ip).collect();
+    let inside = not_infrastructure(db, near).await?;
     Ok(rows
         .into_iter()
         .map(|r| {
             let ip = r.remote_ip.map(|n| n.ip());
+            let inside = !r.external && r.remote_port.is_some_and(|p| is_internal_pool_port(p)) && r.remote_ip.is_some_and(|ip| inside.contains(&ip));
             let listed = conf.lists.category(r.remote_host.as_deref(), ip, r.remote_port, r.started_at);
             Flow {
-                process: r.process_id,
-                group: r.group_key,
+                process: r.process_id.or(Some(UNATTRIBUTED)),
+                group: r.group_key.or(Some(UNATTRIBUTED)),
                 remote_ip: ip,
                 remote_port: r.remote_port,
                 remote_host: r.remote_host,
                 destination: r.destination,
                 // A listed pool inside the network is still a pool.
-                external: r.external || listed.is_some(),
+                external: r.external || listed.is_some() || inside,
+                inside,
+                application: r.application,
                 outbound: r.direction.as_deref() != Some("inbound"),
                 started_at: r.started_at,
                 ended_at: r.ended_at,
@@ -424,6 +460,23 @@ async fn flows(
             }
         })
         .collect())
+}
+
+/// Of internal addresses those that are other computers, not loopback, and not of a host tagged as infrastructure.
+async fn not_infrastructure(db: &mut PgConnection, addresses: Vec<IpNetwork>) -> sqlx::Result<BTreeSet<IpNetwork>> {
+    let addresses: BTreeSet<IpNetwork> = addresses.into_iter().filter(|a| !a.ip().to_canonical().is_loopback()).collect();
+    if addresses.is_empty() {
+        return Ok(addresses);
+    }
+    let known = sqlx::query_scalar!(
+        r#"-- worker::cases::not_infrastructure
+        select distinct g.address from address_sighting g join host h on h.host_id = g.host_id and 'infrastructure' = any(h.tags)
+        where g.address = any($1)"#,
+        &addresses.iter().copied().collect::<Vec<_>>()
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(addresses.into_iter().filter(|a| !known.contains(a)).collect())
 }
 
 async fn cpu(db: &mut PgConnection, host: i64, group: i64, span: &Span) -> sqlx::Result<Vec<(DateTime<Utc>, f64)>> {
@@ -443,19 +496,25 @@ async fn cpu(db: &mut PgConnection, host: i64, group: i64, span: &Span) -> sqlx:
 
 /// Load is proven by the samples at its begin and end.
 async fn prove_load(db: &mut PgConnection, host: i64, items: &mut [Item]) -> sqlx::Result<()> {
-    for item in items.iter_mut().filter(|i| i.code.class() == crate::model::code::Class::R && i.events.is_empty()) {
+    for item in items.iter_mut().filter(|i| i.code.class() == Class::R && i.events.is_empty()) {
         let rows = sqlx::query!(
             r#"-- worker::cases::prove_load
             (select s.occurred_at as "at!", s.event_id as "id!: EventId" from cpu_sample s join process p on p.host_id = s.host_id and p.process_id = $2
-             where s.host_id = $1 and s.occurred_at >= $3 and s.occurred_at < $4 and s.pid = p.pid order by s.occurred_at, s.event_id limit 2)
+             where s.host_id = $1 and s.occurred_at >= $3 and s.occurred_at < $4 and s.pid = p.pid and (s.gpu_share is not null) = $5
+             order by s.occurred_at, s.event_id limit 2)
             union all
             (select s.occurred_at, s.event_id from cpu_sample s join process p on p.host_id = s.host_id and p.process_id = $2
              where s.host_id = $1 and s.occurred_at >= $4 - interval '10 minutes' and s.occurred_at < $4 and s.pid = p.pid
-             order by s.occurred_at desc, s.event_id limit 1)"#,
+               and (s.gpu_share is not null) = $5 order by s.occurred_at desc, s.event_id limit 1)
+            union all
+            (select s.occurred_at, s.event_id from host_sample s
+             where $6 and s.host_id = $1 and s.occurred_at >= $3 and s.occurred_at < $4 and s.share is not null order by s.occurred_at, s.event_id limit 2)"#,
             host,
             item.process,
             item.first_seen,
-            item.last_seen
+            item.last_seen,
+            item.code == Code::RGpu,
+            item.code == Code::RUnattrib
         )
         .fetch_all(&mut *db)
         .await?;
@@ -532,7 +591,7 @@ async fn coverage(db: &mut PgConnection, host: i64, span: &Span) -> sqlx::Result
     let b = sqlx::query!(
         r#"-- worker::cases::coverage: by bucket
         select count(*) filter (where events > 0) as "alive!", count(*) filter (where cpu_samples > 0) as "cpu!",
-          coalesce(sum(connections), 0) as "connections!", coalesce(sum(flows), 0) as "flows!", coalesce(sum(dns), 0) as "dns!",
+          coalesce(sum(connections), 0) as "connections!", coalesce(sum(dns), 0) as "dns!",
           coalesce(sum(tasks), 0) as "persistence!", coalesce(sum(scripts), 0) as "scripts!"
         from host_bucket where host_id = $1 and bucket >= $2 and bucket < $3"#,
         host,
@@ -544,7 +603,9 @@ async fn coverage(db: &mut PgConnection, host: i64, span: &Span) -> sqlx::Result
     let p = sqlx::query!(
         r#"-- worker::cases::coverage: by process, so that two sources of one start count once
         select count(*) as "starts!", count(*) filter (where command_line is not null) as "with_command!",
-          count(*) filter (where parent_image is not null or parent_process_id is not null) as "with_parent!"
+          count(*) filter (where parent_image is not null or parent_process_id is not null) as "with_parent!",
+          -- a sensor's records are facts of the address that it knows: what counts is what could be read as this host's
+          (select count(*) from (select from flow where host_id = $1 and started_at >= $2 and started_at < $3 and ended_at is not null limit 100) f) as "flows!"
         from process where host_id = $1 and started_at >= $2 and started_at < $3 and start_observed"#,
         host,
         span.since(),
@@ -559,7 +620,7 @@ async fn coverage(db: &mut PgConnection, host: i64, span: &Span) -> sqlx::Result
         with_command: p.with_command,
         with_parent: p.with_parent,
         connections: b.connections,
-        flows: b.flows,
+        flows: p.flows,
         dns: b.dns,
         persistence: b.persistence,
         scripts: b.scripts,
@@ -586,15 +647,22 @@ async fn fleet_of(db: &mut PgConnection, flows: &[Flow], kin: &[Instance], until
                     "common" => Common::Some,
                     _ => Common::Rare,
                 };
-                (value, Prevalence { hosts: b.hosts, common })
+                (value, Prevalence { hosts: b.hosts, common, since: None })
             })
             .collect()
     };
+    let hashes: Vec<String> = images.keys().cloned().collect();
+    let (since, first_days) = fleet::first_days(db, &hashes).await?;
     let things = |m: BTreeMap<String, chrono::NaiveDate>| m.into_iter().collect::<Vec<_>>();
+    let mut images = prevalence(fleet::bands(db, "image", &things(images)).await?);
+    for (hash, day) in first_days {
+        images.entry(hash).or_default().since = Some(day);
+    }
     Ok(Fleet {
         active: fleet::active(db, until.date_naive()).await?,
+        since,
         destinations: prevalence(fleet::bands(db, "destination", &things(destinations)).await?),
-        images: prevalence(fleet::bands(db, "image", &things(images)).await?),
+        images,
         signers: prevalence(fleet::bands(db, "signer", &things(signers)).await?),
     })
 }

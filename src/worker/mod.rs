@@ -6,7 +6,10 @@ mod cases;
 mod derive;
 mod find;
 mod pass;
+mod images;
+mod loads;
 mod spans;
+mod traces;
 
 pub use pass::{PassReport, pass};
 

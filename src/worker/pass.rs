@@ -7,11 +7,13 @@ use super::{
     derive,
     find::{self, Indicators},
     spans::Spans,
+    traces,
 };
 use crate::{
     analytics,
     app::App,
     model::{
+        code::Code,
         detection::Verdict,
         ids::HostId,
     },
@@ -145,6 +147,7 @@ async fn evaluate(app: &App, db: &mut PgConnection, owner: &str, hosts: &[i64], 
     let spans = spans.aligned();
     processors(&mut tx, &marked, now).await.context("counting processors")?;
     derive::buckets(&mut tx, &spans).await.context("deriving buckets")?;
+    derive::load::derive(&mut tx, &spans).await.context("deriving other load")?;
     let (flows, covered) = derive::flow::derive(&mut tx, &spans).await.context("deriving flows")?;
     seen(&mut tx, &spans, &marked).await.context("noting what was seen")?;
     sightings(&mut tx, &marked, &flows).await.context("noting sightings")?;
@@ -158,9 +161,10 @@ async fn evaluate(app: &App, db: &mut PgConnection, owner: &str, hosts: &[i64], 
     let mut reach = reach.widened(TimeDelta::hours(24), TimeDelta::hours(24));
     reach.extend(&ahead(&mut tx, &marked).await?);
     let reach = reach.merged();
+    let traces = traces::load(&mut tx, &reach, &hashes).await.context("reading traces")?;
     let mut report = PassReport { marks: taken.len(), hosts: reach.hosts().len(), ..PassReport::default() };
     for (host, changed) in reach.iter() {
-        let cases = cases::load(&mut tx, host, changed, &conf).await.with_context(|| format!("reading the cases of host {}", host.0))?;
+        let cases = cases::load(&mut tx, host, changed, &conf, &traces).await.with_context(|| format!("reading the cases of host {}", host.0))?;
         let assessed: Vec<Assessed> = cases
             .iter()
             .filter_map(|case| {
@@ -447,17 +451,19 @@ async fn sightings(db: &mut PgConnection, marked: &Spans, flows: &[derive::flow:
 /// Makes the evidence of the spans equal to what was found, finder by finder.
 async fn replace(db: &mut PgConnection, spans: &Spans, found: &[Found]) -> sqlx::Result<()> {
     let of = |codes: &[&str]| found.iter().filter(|f| codes.contains(&f.code.name())).collect::<Vec<_>>();
-    let resource = ["R.SUSTAINED", "R.PERSISTENT", "R.THROTTLED", "R.PLATEAU"];
+    let resource = ["R.SUSTAINED", "R.PERSISTENT", "R.THROTTLED", "R.PLATEAU", "R.GPU", "R.UNATTRIB"];
     let network = ["N.IOC", "N.IOC_STALE", "N.STRATUM", "N.DNSONLY"];
     // A bucket changes runs up to three buckets away; the finder reads further than that, so what it speaks for is complete.
     let a = spans.widened(TimeDelta::minutes(20), TimeDelta::minutes(20)).arrays();
     evidence::replace(db, &resource, Domain::Overlap, (&a.hosts, &a.since, &a.until), &of(&resource)).await?;
+    let a = spans.widened(find::load::DUTY_REACH, find::load::DUTY_REACH).arrays();
+    evidence::replace(db, &["R.DUTY"], Domain::Overlap, (&a.hosts, &a.since, &a.until), &of(&["R.DUTY"])).await?;
     let a = spans.arrays();
     evidence::replace(db, &network, Domain::First, (&a.hosts, &a.since, &a.until), &of(&network)).await?;
-    let by_rule: Vec<&str> = crate::model::code::Code::ALL
+    let by_rule: Vec<&str> = Code::ALL
         .iter()
         .map(|c| c.name())
-        .filter(|c| !resource.contains(c) && !network.contains(c))
+        .filter(|c| !resource.contains(c) && !network.contains(c) && *c != "R.DUTY")
         .collect();
     evidence::replace(db, &by_rule, Domain::Known, (&a.hosts, &a.since, &a.until), &of(&by_rule)).await
 }
@@ -467,15 +473,26 @@ async fn ahead(db: &mut PgConnection, marked: &Spans) -> sqlx::Result<Spans> {
     let a = marked.arrays();
     let rows = sqlx::query!(
         r#"-- worker::pass::ahead
-        select f.host_id, min(f.occurred_at) as "since!", max(f.occurred_at) as "until!"
+        select f.host_id as "host_id!", min(f.occurred_at) as "since!", max(f.occurred_at) as "until!"
         from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) as s (host_id, since, until)
         join persistence f on f.host_id = s.host_id and f.occurred_at >= s.since and f.occurred_at < s.until
-        where f.occurred_at between $4 and $5 and f.action <> 'launch' and f.action <> 'end' group by 1"#,
+        where f.occurred_at between $4 and $5 and f.action <> 'launch' and f.action <> 'end' group by 1
+        union all
+        select h.host_id, min(h.occurred_at), max(h.occurred_at)
+        from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) as s (host_id, since, until)
+        join rule_hit h on h.host_id = s.host_id and h.occurred_at >= s.since and h.occurred_at < s.until
+        where h.occurred_at between $4 and $5 and h.code = any($6) group by 1
+        union all
+        select p.host_id, min(p.started_at), max(p.started_at)
+        from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) as s (host_id, since, until)
+        join process p on p.host_id = s.host_id and p.started_at >= s.since and p.started_at < s.until
+        where p.image_name in ('taskmgr.exe', 'procexp.exe', 'procexp64.exe', 'procmon.exe', 'procmon64.exe', 'perfmon.exe', 'resmon.exe') group by 1"#,
         &a.hosts,
         &a.since,
         &a.until,
         a.first,
-        a.last
+        a.last,
+        &traces::linked().map(Code::name).collect::<Vec<_>>() as &[&str]
     )
     .fetch_all(db)
     .await?;

@@ -5,6 +5,7 @@ mod api;
 mod architecture;
 mod aside;
 mod embedded;
+mod evidence;
 mod faults;
 mod fuzz;
 mod harness;

@@ -17,12 +17,12 @@ fn start() -> DateTime<Utc> {
     START.parse().unwrap()
 }
 
-fn stamp(at: DateTime<Utc>) -> String {
+pub(crate) fn stamp(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
 /// A Windows event as Winlogbeat 8 sends it.
-fn windows(record: u64, at: DateTime<Utc>, provider: &str, channel: &str, id: u32, data: Value) -> Value {
+pub(crate) fn windows(record: u64, at: DateTime<Utc>, provider: &str, channel: &str, id: u32, data: Value) -> Value {
     json!({
         "@timestamp": stamp(at), "agent": {"id": "a-1", "name": "ws-0412", "type": "winlogbeat", "version": "8.17.0"},
         "host": {"name": "ws-0412", "id": "h-0412"}, "event": {"code": id.to_string(), "kind": "event", "provider": provider},
@@ -31,7 +31,7 @@ fn windows(record: u64, at: DateTime<Utc>, provider: &str, channel: &str, id: u3
     })
 }
 
-fn sysmon(record: u64, at: DateTime<Utc>, id: u32, mut data: Value) -> Value {
+pub(crate) fn sysmon(record: u64, at: DateTime<Utc>, id: u32, mut data: Value) -> Value {
     data["UtcTime"] = json!(at.format("%Y-%m-%d %H:%M:%S%.3f").to_string());
     windows(record, at, "Microsoft-Windows-Sysmon", "Microsoft-Windows-Sysmon/Operational", id, data)
 }

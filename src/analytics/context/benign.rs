@@ -69,7 +69,7 @@ fn canonical(case: &Case, process: &Instance, context: &[Item], out: &mut Vec<It
         return;
     }
     let tampered = |code: Code| case.found.iter().chain(context).any(|i| i.code == code && i.group == process.group);
-    if tampered(Code::MTamper) {
+    if [Code::MTamper, Code::MHollow, Code::MSideload].into_iter().any(tampered) {
         return;
     }
     let good = match (process.signature.as_deref(), process.signer.as_deref()) {

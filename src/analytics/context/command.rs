@@ -30,7 +30,7 @@ pub(super) fn find(case: &Case, out: &mut Vec<Item>) {
 }
 
 /// No word after the program.
-fn is_bare(command_line: Option<&str>) -> bool {
+pub(super) fn is_bare(command_line: Option<&str>) -> bool {
     let Some(line) = command_line.map(str::trim) else { return false };
     match line.strip_prefix('"') {
         Some(rest) => rest.split_once('"').is_some_and(|(_, after)| after.trim().is_empty()),

@@ -17,6 +17,10 @@ const LOOKBACK: TimeDelta = TimeDelta::days(45);
 /// How far a launch record may be from the start it describes.
 const LAUNCH: TimeDelta = TimeDelta::seconds(5);
 
+/// Starts that make a respawn, and how soon each follows. Source: detection design, L.RESPAWN.
+const RESPAWNS: usize = 5;
+const RESPAWN_PAUSE: TimeDelta = TimeDelta::seconds(120);
+
 static ENCODED: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i)\s[-/–](?:e|ec|en|enc|enco|encod|encode|encoded|encodedc\w*)\s+[\x22']?[A-Za-z0-9+/=]{120,}").expect("a constant pattern")
 });
@@ -43,11 +47,14 @@ const SERVERS: &[&str] = &[
 const SERVER_HELPERS: &[&str] = &["csc.exe", "vbc.exe", "conhost.exe", "werfault.exe", "cvtres.exe"];
 /// What puts honest programs and their tasks in place.
 const INSTALLERS: &[&str] = &["msiexec.exe", "trustedinstaller.exe", "tiworker.exe", "ccmexec.exe", "agentexecutor.exe"];
+/// Programs that run another one as a service.
+const WRAPPERS: &[&str] = &["nssm.exe", "winsw.exe", "winsw-x64.exe", "srvany.exe", "srvany-ng.exe", "shawl.exe", "servy.exe"];
 /// WMI consumers that Windows ships.
 const SHIPPED_CONSUMERS: &[&str] = &["scm event log consumer", "bvtconsumer", "nteventlogeventconsumer"];
 
 pub(super) fn find(case: &Case, out: &mut Vec<Item>) {
-    for process in case.own() {
+    respawn(case, out);
+    for process in case.own().filter(|p| p.image.is_some()) {
         let chain = case.chain(process);
         tasks(case, process, &chain, out);
         wmi(case, process, &chain, out);
@@ -291,6 +298,14 @@ fn services(case: &Case, process: &Instance, chain: &[&Instance], out: &mut Vec<
         .iter()
         .filter(|a| a.kind == "service" && a.action != "delete" && a.at <= member.started_at + LAUNCH && a.at >= member.started_at - LOOKBACK)
         .find(|a| resolves(a.command.as_deref(), None, member));
+    // A wrapper's own path says nothing: what it starts counts.
+    let wrapped = WRAPPERS.contains(&member.name().as_str()) && member.id != process.id
+        && process.image.as_deref().is_some_and(names::is_user_writable) && process.signature.as_deref() != Some("valid");
+    if wrapped {
+        let summary = format!("started by service wrapper {} from a user-writable folder", member.name());
+        out.push(life(Code::LSvcSusp, process, summary, &service.into_iter().collect::<Vec<_>>()));
+        return;
+    }
     let Some(service) = service else { return };
     let command = service.command.as_deref().unwrap_or_default();
     let path = comparable_path(command);
@@ -314,6 +329,29 @@ fn exploit(process: &Instance, chain: &[&Instance], out: &mut Vec<Item>) {
     let by_claim = chain.iter().filter_map(|m| m.parent_image.as_deref().map(comparable_path)).find(|p| server(p));
     if let Some(path) = by_ancestor.or(by_claim) {
         out.push(life(Code::LExploit, process, format!("started by server process {}", base_name(&path)), &[]));
+    }
+}
+
+/// At least five starts of the group within an hour, each soon after the previous end.
+fn respawn(case: &Case, out: &mut Vec<Item>) {
+    let mut lives: Vec<&Instance> = case.own().filter(|p| p.start_observed).collect();
+    lives.sort_by_key(|p| (p.started_at, p.id));
+    let follows = |pair: &[&Instance]| match pair {
+        [before, after] => before.ended_at.is_some_and(|end| after.started_at >= end - LAUNCH && after.started_at - end <= RESPAWN_PAUSE),
+        _ => false,
+    };
+    let quick = |run: &&[&Instance]| {
+        run.windows(2).all(follows) && run.first().zip(run.last()).is_some_and(|(first, last)| last.started_at - first.started_at <= TimeDelta::hours(1))
+    };
+    let mut runs = lives.windows(RESPAWNS).filter(quick);
+    let Some(first) = runs.next() else { return };
+    let last = runs.last().unwrap_or(first);
+    if let (Some(begin), Some(known), Some(end)) = (first.first(), first.last(), last.last()) {
+        let summary = format!("{RESPAWNS} starts within an hour, each at most {} s after the end before", RESPAWN_PAUSE.num_seconds());
+        let mut item = Item::new(Code::LRespawn, begin, begin.started_at, end.life_end(), summary);
+        item.known_at = known.started_at;
+        item.events = first.iter().filter_map(|p| p.event).collect();
+        out.push(item);
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! A new code: a function here and its line in [`find`].
 
+mod auxiliary;
 mod benign;
 mod command;
 mod launch;
@@ -18,6 +19,8 @@ pub fn find(case: &Case) -> Vec<Item> {
     masquerade::find(case, &mut items);
     command::find(case, &mut items);
     network::find(case, &mut items);
+    masquerade::hollow(case, &mut items);
+    auxiliary::find(case, &mut items);
     for item in &mut items {
         // L items describe the chain: no decay.
         if item.code.class() != crate::model::code::Class::L
@@ -29,6 +32,11 @@ pub fn find(case: &Case) -> Vec<Item> {
     let benign = benign::find(case, &items);
     items.extend(benign);
     items
+}
+
+/// Whether an internal destination on this port may be a pool's proxy or a wallet's node.
+pub fn is_internal_pool_port(port: i32) -> bool {
+    network::MINE_PORTS.contains(&port) || network::NODE_PORTS.contains(&port)
 }
 
 /// What started the case, in words: task, service, consumer or Run value.

@@ -2,16 +2,28 @@
 //!
 //! Only outbound connections to external destinations; connections to one destination with gaps up to 5 minutes are one.
 
-use super::super::case::{Case, Flow, Instance, Item};
-use crate::model::code::Code;
+use super::super::{
+    case::{Case, Flow, Instance, Item},
+    observability::is_browser,
+};
+use crate::model::{code::Code, networks::is_doh_resolver};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::BTreeMap;
 
 /// Ports that pools use (`MinePorts`). Source: detection design, N.MINEPORT.
-const MINE_PORTS: &[i32] = &[
+pub(super) const MINE_PORTS: &[i32] = &[
     3333, 3334, 3335, 3336, 3353, 4444, 5555, 7777, 10060, 10128, 10300, 10343, 13333, 14000, 14433, 14444, 15555, 16060, 19335, 20128,
     20580, 33333, 45700, 58080,
 ];
+/// Ports of coin nodes: inside the network they feed a miner as a pool does (`N.INTPROXY`).
+pub(super) const NODE_PORTS: &[i32] = &[18081, 18082, 18089, 8332, 8545];
+/// Ports of proxies and onion routers (`N.PROXYNET`).
+const PROXY_PORTS: &[i32] = &[1080, 4145, 9050, 9150];
+/// Programs made to tunnel (`TunnelClients`).
+const TUNNEL_CLIENTS: &[&str] =
+    &["ngrok.exe", "cloudflared.exe", "frpc.exe", "chisel.exe", "plink.exe", "ssh.exe", "gost.exe", "rathole.exe", "devtunnel.exe"];
+/// How long before another connection a resolver over HTTPS tells.
+const RESOLVED: TimeDelta = TimeDelta::minutes(10);
 /// Connections this close are one.
 const GAP: TimeDelta = TimeDelta::minutes(5);
 
@@ -33,6 +45,7 @@ struct Held<'a> {
 }
 
 pub(super) fn find(case: &Case, out: &mut Vec<Item>) {
+    local(case, out);
     for talk in talks(case) {
         let first = out.len();
         let held = held(&talk.flows);
@@ -46,11 +59,19 @@ pub(super) fn find(case: &Case, out: &mut Vec<Item>) {
         let shared = format!("{} ({hosts} of {} hosts in 30 days)", talk.name(), case.fleet.active.max(1));
         for run in &held {
             let item = |code, summary| talk.item(code, run.since, run.until, summary, &run.flows);
+            if run.flows.iter().any(|f| f.inside) {
+                out.push(item(Code::NIntProxy, format!("{} is inside, on a pool's or wallet's port, and no infrastructure", talk.name())));
+                continue;
+            }
             if talk.port.is_some_and(|p| MINE_PORTS.contains(&p)) && !prevalent {
                 out.push(item(Code::NMinePort, format!("port {} is one that pools use", talk.port.unwrap_or_default())));
             }
             if rare {
                 out.push(item(Code::NRare, format!("few hosts talk to {shared}")));
+            }
+            relayed(&talk, run, rare, &item, out);
+            if case.coverage.dns > 0 && !prevalent && run.flows.iter().all(|f| f.remote_host.is_none() && f.remote_ip.is_some()) {
+                out.push(item(Code::NDirectIp, format!("no look-up led to {}", talk.name())));
             }
         }
         for p in &long {
@@ -58,12 +79,65 @@ pub(super) fn find(case: &Case, out: &mut Vec<Item>) {
             let mut beside = |code: Code, summary: String| {
                 out.push(Item { code, points: code.entry().points, force: code.entry().force, summary, ..p.clone() });
             };
-            if shape && !prevalent {
+            if shape && (!prevalent || talk.flows.iter().any(|f| f.inside)) {
                 beside(Code::NPersist, format!("held {shared}, which the fleet does not share"));
             }
-            if rare {
+            if rare && !talk.flows.iter().any(|f| f.inside) {
                 beside(Code::PRare, format!("the held destination is rare: {shared}"));
             }
+        }
+    }
+}
+
+/// Onion routing, proxies and tunnels. Source: detection design, N.TOR, N.PROXYNET, N.TUNNEL.
+fn relayed(talk: &Talk<'_>, run: &Held<'_>, rare: bool, item: &impl Fn(Code, String) -> Item, out: &mut Vec<Item>) {
+    let listed = |category: &str| run.flows.iter().any(|f| f.listed.as_ref().is_some_and(|(c, fresh)| c == category && *fresh));
+    let name = talk.owner.name();
+    let is_tor = name == "tor.exe" || talk.owner.original_file_name.as_deref().is_some_and(|o| o.eq_ignore_ascii_case("tor.exe"));
+    if listed("tor") {
+        out.push(item(Code::NTor, format!("{} is a listed onion relay", talk.name())));
+    } else if is_tor {
+        out.push(item(Code::NTor, format!("{name} connects to {}", talk.name())));
+    }
+    if listed("proxy") {
+        out.push(item(Code::NProxyNet, format!("{} is a listed proxy", talk.name())));
+    } else if rare && talk.port.is_some_and(|p| PROXY_PORTS.contains(&p)) {
+        out.push(item(Code::NProxyNet, format!("{} is rare, on a proxy's port", talk.name())));
+    }
+    let connect = run.flows.iter().any(|f| f.application.as_deref() == Some("connect"));
+    let length = (run.until - run.since).num_seconds();
+    let bytes: i64 = run.flows.iter().map(|f| f.bytes_in.unwrap_or(0) + f.bytes_out.unwrap_or(0)).sum();
+    let slow = length >= 1_800 && (bytes as f64) / 1_000.0 / (length as f64) <= 3.0;
+    if TUNNEL_CLIENTS.contains(&name.as_str()) {
+        out.push(item(Code::NTunnel, format!("{name} connects to {}", talk.name())));
+    } else if connect && rare && !is_browser(&name) && (talk.port != Some(443) || slow) {
+        out.push(item(Code::NTunnel, format!("tunnel through the proxy to {} for {} min", talk.name(), length / 60)));
+    }
+}
+
+/// A local onion router while the program runs, or names resolved over HTTPS just before another connection.
+fn local(case: &Case, out: &mut Vec<Item>) {
+    for flow in case.flows.iter().filter(|f| f.outbound) {
+        let Some(owner) = flow.process.and_then(|p| case.instance(p)).filter(|p| case.distance(p.id).is_some()) else { continue };
+        let until = flow.ended_at.unwrap_or_else(|| owner.life_end().min(flow.started_at + TimeDelta::hours(24)));
+        let mut push = |code: Code, summary: String| {
+            let mut item = Item::new(code, owner, flow.started_at, until, summary);
+            item.subject.clone_from(&flow.destination);
+            item.events = vec![flow.event];
+            out.push(item);
+        };
+        if flow.remote_ip.is_some_and(|ip| ip.to_canonical().is_loopback()) && matches!(flow.remote_port, Some(9050 | 9150)) {
+            push(Code::NTor, format!("connects to a local onion router on port {}", flow.remote_port.unwrap_or_default()));
+        }
+        let doh = flow.listed.as_ref().is_some_and(|(c, _)| c == "doh") || flow.remote_port == Some(443) && is_doh_resolver(&flow.destination);
+        let next = || {
+            case.flows.iter().find(|f| {
+                f.process == flow.process && f.external && f.outbound && f.destination != flow.destination
+                    && f.started_at >= flow.started_at && f.started_at <= flow.started_at + RESOLVED
+            })
+        };
+        if doh && !is_browser(&owner.name()) && let Some(next) = next() {
+            push(Code::NDoh, format!("asked {} over HTTPS, then connected to {}", flow.destination, next.destination));
         }
     }
 }

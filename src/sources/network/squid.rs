@@ -64,6 +64,7 @@ impl Access<'_> {
             started_at,
             ended_at: Some(self.ended_at),
             bytes_in: self.bytes,
+            application: (self.method == "CONNECT").then(|| "connect".to_owned()),
             allowed: Some(!result.contains("DENIED") && !matches!(code, "403" | "407")),
             ..Connection::default()
         };

@@ -3,6 +3,7 @@
 //! Everything here recomputes the rows of a span whole and says which other stretches changed meaning by it.
 
 pub(super) mod flow;
+pub(super) mod load;
 pub(super) mod process;
 
 use super::spans::Spans;

@@ -4,6 +4,7 @@
 //! What only matters beside such evidence (lineage, connections, masquerade, benign context) is judged per cluster in
 //! `analytics::context`. A new SQL code: one query here and one line in [`all`].
 
+pub(super) mod load;
 mod script;
 
 use super::{derive::flow::Flow, spans::Spans};
@@ -37,6 +38,8 @@ pub(super) async fn all(
 ) -> anyhow::Result<Vec<Found>> {
     let hashes: Vec<Vec<u8>> = rules.current().map(|hash| hash.to_vec()).collect();
     let mut found = resource(db, spans).await?;
+    found.extend(load::runs(db, spans).await?);
+    found.extend(load::duty(db, spans).await?);
     found.extend(hits(db, spans, &hashes).await?);
     found.extend(script::joined(db, spans, rules).await?);
     found.extend(listed(flows, lists));
@@ -104,14 +107,15 @@ async fn hits(db: &mut PgConnection, spans: &Spans, hashes: &[Vec<u8>]) -> sqlx:
             and q.started_at <= h.occurred_at + interval '2 seconds' and (q.ended_at is null or q.ended_at > h.occurred_at - interval '2 seconds'))
           order by q.started_at desc, q.process_id limit 1
         ) p on h.guid is not null or h.pid is not null
-        where h.occurred_at between $4 and $5 and h.rule_hash = any($6) and h.fact <> 'persistence'
+        where h.occurred_at between $4 and $5 and h.rule_hash = any($6) and h.fact <> 'persistence' and h.code <> all($7)
         order by h.host_id, h.occurred_at, h.event_id, h.rule_id"#,
         &a.hosts,
         &a.since,
         &a.until,
         a.first,
         a.last,
-        hashes
+        hashes,
+        &super::traces::linked().map(Code::name).collect::<Vec<_>>() as &[&str]
     )
     .fetch_all(db)
     .await?;
