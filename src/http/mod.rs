@@ -10,6 +10,7 @@ pub mod ingest;
 pub mod page;
 pub mod paths;
 
+mod administered;
 mod allowlist;
 mod allowlist_pages;
 mod api;

@@ -7,7 +7,7 @@ use crate::{
     analytics::case::{Artefact, Case, Common, Coverage, Fleet, Flow, Host, Instance, Item, Prevalence, Written, is_barrier},
     model::{
         code::Force,
-        exceptions::{Baseline, Entry, Window},
+        exceptions::{Announced, Baseline, Entry},
         group::{base_name, comparable_path},
         ids::{EventId, EventRef, HostId, ProcessGuid},
     },
@@ -25,7 +25,7 @@ const MOST_INSTANCES: i64 = 400;
 #[derive(Debug, Default)]
 pub(super) struct Configuration {
     pub(super) entries: Vec<Entry>,
-    pub(super) windows: Vec<(i64, Window)>,
+    pub(super) windows: Vec<Announced>,
     pub(super) baselines: Vec<Baseline>,
     pub(super) lists: Indicators,
 }
@@ -204,7 +204,12 @@ async fn case(
         written: written(db, host.id, &kin, &cluster.hops).await?,
         coverage: coverage(db, host.id, &window).await?,
         entries: conf.entries.iter().filter(|e| e.body.scope.holds(&host.name, host.class.as_deref(), &host.tags)).cloned().collect(),
-        windows: conf.windows.iter().filter(|(_, w)| w.scope.holds(&host.name, host.class.as_deref(), &host.tags)).cloned().collect(),
+        windows: conf
+            .windows
+            .iter()
+            .filter(|w| w.body.scope.holds(&host.name, host.class.as_deref(), &host.tags))
+            .flat_map(|w| w.during(window))
+            .collect(),
         baselines: conf
             .baselines
             .iter()

@@ -11,5 +11,6 @@ mod order;
 mod pages;
 mod rules;
 mod story;
+mod tuning;
 mod walkthrough;
 mod wire;
