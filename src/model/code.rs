@@ -160,6 +160,7 @@ catalogue! {
     RPersistent "R.PERSISTENT" R 22.0 Plain [] None, "the same run lasts at least 60 minutes";
     RThrottled "R.THROTTLED" R 15.0 Plain [] None, "evenly busy below the threshold for at least 60 minutes";
     RPlateau "R.PLATEAU" R 8.0 Plain [] None, "flat load that overlaps a run of at least 60 minutes";
+    RAnom "R.ANOM" R 8.0 Plain [] None, "far more load than hosts of the class usually have from it at that hour";
     CMinerFlag "C.MINERFLAG" C 25.0 Hard [] None, "options that only mining programs take";
     CWallet "C.WALLET" C 25.0 Hard [] None, "a cryptocurrency wallet address";
     CMinerName "C.MINERNAME" C 25.0 Hard [] None, "name, original name or version data of a mining program";
@@ -200,7 +201,7 @@ catalogue! {
     MExtTrick "M.EXTTRICK" M 20.0 Discriminator [] Some("T1036.007"), "extension made to mislead";
     MOfn "M.OFN" M 15.0 Discriminator ["M.OFN_MINER"] Some("T1036.003"), "renamed: original name differs";
     MUnsignedWritable "M.UNSIGNED_WRITABLE" M 12.0 Plain [] None, "unsigned image in a user-writable folder";
-    BBaseline "B.BASELINE" B -15.0 Plain [] None, "an approved baseline covers the load";
+    BBaseline "B.BASELINE" B -15.0 Plain [] None, "an approved or learned baseline covers the load";
     BAdmin "B.ADMIN" B -15.0 Plain [] None, "started by known automation";
     BSignedCanon "B.SIGNED_CANON" B -12.0 Plain [] None, "signed, in its proper folder";
     BPrevDest "B.PREVDEST" B -10.0 Plain [] None, "talks only to destinations the fleet shares";

@@ -122,9 +122,7 @@ pub async fn create(conn: &mut PgConnection, body: Indicator, by: &Actor, now: D
         return Ok(Err(existing(conn, &body).await?.unwrap_or_default()));
     };
     marks::met(conn, &body.kind, &body.value, now).await?;
-    let category = body.category.clone().or_else(|| Some("pool".to_owned()));
-    let confidence = body.confidence.clone().or_else(|| Some("medium".to_owned()));
-    let stored = Stored { id, body: Indicator { category, confidence, ..body }, created_by: by.name.clone(), created_at: now };
+    let stored = Stored { id, body: body.filled(), created_by: by.name.clone(), created_at: now };
     let deed = Deed { action: "indicator.create", object: &stored.body.value, before: None, after: Some(serde_json::to_value(&stored)?) };
     audit::append(conn, by, deed, now).await?;
     Ok(Ok(stored))
@@ -156,7 +154,7 @@ pub async fn edit(conn: &mut PgConnection, before: &Stored, body: Indicator, by:
     .await?;
     marks::met(conn, &before.body.kind, &before.body.value, now).await?;
     marks::met(conn, &body.kind, &body.value, now).await?;
-    let after = Stored { body, ..before.clone() };
+    let after = Stored { body: body.filled(), ..before.clone() };
     let deed = Deed {
         action: "indicator.edit",
         object: &before.body.value,

@@ -2,7 +2,7 @@
 //!
 //! Groups join when a process of one is kin of the other's, not through a barrier. Source: detection design, section 3.5 (i).
 
-use super::find::Indicators;
+use super::{find::Indicators, tuning::Tuning};
 use crate::{
     analytics::case::{Artefact, Case, Common, Coverage, Fleet, Flow, Host, Instance, Item, Prevalence, Written, is_barrier},
     model::{
@@ -10,8 +10,9 @@ use crate::{
         exceptions::{Announced, Baseline, Entry},
         group::{base_name, comparable_path},
         ids::{EventId, EventRef, HostId, ProcessGuid},
+        tunables::Child,
     },
-    store::fleet,
+    store::{allowlist, baselines, fleet, maintenance, profiles},
     time::Span,
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -28,6 +29,20 @@ pub(super) struct Configuration {
     pub(super) windows: Vec<Announced>,
     pub(super) baselines: Vec<Baseline>,
     pub(super) lists: Indicators,
+    pub(super) tuning: Tuning,
+}
+
+impl Configuration {
+    /// All that is in force.
+    pub(super) async fn read(db: &mut PgConnection, now: DateTime<Utc>) -> anyhow::Result<Self> {
+        Ok(Self {
+            entries: allowlist::in_force(db, now).await?,
+            windows: maintenance::all(db).await?,
+            baselines: baselines::all(db).await?,
+            lists: Indicators::read(db).await?,
+            tuning: Tuning::read(db).await?,
+        })
+    }
 }
 
 /// Evidence of one group without a gap of a week.
@@ -40,17 +55,33 @@ struct Episode {
 
 /// The cases of one host whose evidence shares an instant with what changed.
 pub(super) async fn load(db: &mut PgConnection, host: HostId, changed: &[Span], conf: &Configuration) -> anyhow::Result<Vec<Case>> {
-    let host = host_row(db, host).await?;
     let reach = changed.iter().fold(None, |reach: Option<Span>, s| {
         Span::new(reach.map_or(s.since(), |r| r.since().min(s.since())), reach.map_or(s.until(), |r| r.until().max(s.until())))
     });
     let Some(reach) = reach else { return Ok(Vec::new()) };
-    let items = evidence(db, host.id, &reach.widened(TimeDelta::days(35), TimeDelta::days(35))).await?;
+    let items = evidence(db, host.0, &reach.widened(TimeDelta::days(35), TimeDelta::days(35))).await?;
+    of(db, host, items, changed, conf).await
+}
+
+/// The cases that this evidence of a host makes.
+pub(super) async fn of(
+    db: &mut PgConnection,
+    host: HostId,
+    items: Vec<Item>,
+    changed: &[Span],
+    conf: &Configuration,
+) -> anyhow::Result<Vec<Case>> {
     let episodes: Vec<Episode> = episodes(items).into_iter().filter(|e| changed.iter().any(|c| c.overlaps(&e.span))).collect();
     if episodes.is_empty() {
         return Ok(Vec::new());
     }
-    let instances = instances(db, host.id, &episodes).await?;
+    let host = host_row(db, host).await?;
+    let mut instances = instances(db, host.id, &episodes).await?;
+    let tunables = conf.tuning.settings.class(host.class.as_deref());
+    for i in instances.values_mut() {
+        let honest = !matches!(i.signature.as_deref(), Some("unsigned" | "invalid"));
+        i.automation = honest && i.image.as_deref().is_some_and(|image| tunables.is_good_parent(image, i.signer.as_deref(), Child::default()));
+    }
     let mut cases = Vec::new();
     for cluster in clusters(&episodes, &instances) {
         cases.push(case(db, &host, &episodes, &cluster, &instances, conf).await?);
@@ -217,6 +248,8 @@ async fn case(
             .cloned()
             .collect(),
         hops: cluster.hops.clone(),
+        profiles: profiles::of(db, host.class.as_deref(), primary, since, until).await?,
+        tunables: conf.tuning.settings.class(host.class.as_deref()).clone(),
         host: host.clone(),
         found: found_with_proof,
         instances: kin,
@@ -245,7 +278,7 @@ async fn host_row(db: &mut PgConnection, host: HostId) -> sqlx::Result<Host> {
     })
 }
 
-async fn evidence(db: &mut PgConnection, host: i64, span: &Span) -> anyhow::Result<Vec<Item>> {
+pub(super) async fn evidence(db: &mut PgConnection, host: i64, span: &Span) -> anyhow::Result<Vec<Item>> {
     let rows = sqlx::query!(
         "-- worker::cases::evidence
         select group_key, code, subject, first_seen, last_seen, known_at, points, force, process_id, summary, rule, events
@@ -354,6 +387,7 @@ async fn instances(db: &mut PgConnection, host: i64, episodes: &[Episode]) -> sq
                 parent_image: r.parent_image,
                 parent_command_line: r.parent_command_line,
                 event,
+                automation: false,
             };
             (instance.id, instance)
         })

@@ -7,6 +7,8 @@ mod derive;
 mod find;
 mod pass;
 mod spans;
+mod tuning;
+pub mod what_if;
 
 pub use pass::{PassReport, pass};
 

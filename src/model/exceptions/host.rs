@@ -42,3 +42,30 @@ impl HostBody {
         Ok(())
     }
 }
+
+/// A host as a line of a table; what is empty stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[expect(missing_docs, reason = "the columns are HostBody's fields")]
+pub struct HostLine {
+    pub name: String,
+    pub tier: Option<i16>,
+    pub class: Option<String>,
+    pub role: Option<String>,
+    /// Separated by `;` or `|`.
+    pub tags: Option<String>,
+}
+
+impl HostLine {
+    /// Columns a table of hosts may have.
+    pub const COLUMNS: &'static [&'static str] = &["name", "tier", "class", "role", "tags"];
+
+    /// The body it stands for, checked.
+    ///
+    /// # Errors
+    /// As for [`HostBody::check`].
+    pub fn body(self) -> Result<HostBody, Invalid> {
+        let tags = self.tags.map(|t| t.split([';', '|']).map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned).collect());
+        let body = HostBody { name: self.name, tier: self.tier, class: self.class, role: self.role, tags };
+        body.check().map(|()| body)
+    }
+}

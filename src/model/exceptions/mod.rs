@@ -9,8 +9,8 @@ mod indicator;
 mod window;
 
 pub use entry::{Cover, DEFAULT_VALIDITY, Entry, EntryBody, EntryKind, Match, Subject, UnknownCover};
-pub use host::HostBody;
-pub use indicator::Indicator;
+pub use host::{HostBody, HostLine};
+pub use indicator::{Indicator, IndicatorLine, STALE_AFTER, Standing};
 pub use window::{Announced, GRACE, Window};
 
 use crate::model::group::{base_name, comparable_path};
@@ -97,7 +97,7 @@ impl Scope {
 }
 
 /// Paths compare without case, device prefix and kind of slash; a pattern without `\` is a file name.
-fn same_path(pattern: &str, path: &str) -> bool {
+pub fn same_path(pattern: &str, path: &str) -> bool {
     let (pattern, path) = (comparable_path(pattern), comparable_path(path));
     wildcard(&pattern, &path) || (!pattern.contains('\\') && wildcard(&pattern, base_name(&path)))
 }

@@ -14,6 +14,8 @@ pub(crate) struct Agent {
     pub(crate) minutes: i64,
     /// Of all processors, 0 to 1.
     pub(crate) share: f64,
+    /// Part of it that is missing every other five minutes; 0 = even.
+    pub(crate) swing: f64,
 }
 
 pub(crate) const IMAGE: &str = r"C:\ProgramData\Acme\crunch.exe";
@@ -88,14 +90,16 @@ impl Agent {
         let mut events = Vec::new();
         for n in from * 2..until * 2 {
             let at = self.at() + TimeDelta::seconds(30 * n + 30);
-            let value = (self.share * 8.0 * 30_000.0 * (n + 1) as f64) as i64;
+            let share_of = |n: i64| if n / 10 % 2 == 0 { self.share } else { self.share * (1.0 - self.swing) };
+            let share = share_of(n);
+            let value = (0..=n).map(|n| share_of(n) * 8.0 * 30_000.0).sum::<f64>() as i64;
             events.push(self.metrics(at, "process", json!({
                 "process": {"pid": self.pid(), "name": "crunch.exe", "executable": IMAGE, "command_line": IMAGE, "parent": {"pid": 1360}},
                 "system": {"process": {"cpu": {"start_time": Self::stamp(self.at()),
-                    "total": {"norm": {"pct": self.share}, "pct": self.share * 8.0, "value": value}}, "memory": {"rss": {"bytes": 900_000_000_u64}}}}
+                    "total": {"norm": {"pct": share}, "pct": share * 8.0, "value": value}}, "memory": {"rss": {"bytes": 900_000_000_u64}}}}
             })));
             if n % 10 == 0 {
-                events.push(self.metrics(at, "cpu", json!({"system": {"cpu": {"cores": 8, "total": {"norm": {"pct": self.share}, "pct": self.share * 8.0}}}})));
+                events.push(self.metrics(at, "cpu", json!({"system": {"cpu": {"cores": 8, "total": {"norm": {"pct": share}, "pct": share * 8.0}}}})));
             }
         }
         events

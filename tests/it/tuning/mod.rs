@@ -1,6 +1,10 @@
 //! What people tune, through the front door: windows, hosts, settings, learned baselines, and what that does to detections.
 
 mod agent;
+mod hosts;
+mod incidents;
+mod learned;
+mod settings;
 mod windows;
 
 use crate::harness::{TestApp, Who};
@@ -10,7 +14,7 @@ use coalface::model::permission::Scope;
 use serde_json::Value;
 
 /// The usual run: an hour and a half at 90 % on a host nobody described.
-const CRUNCH: Agent = Agent { host: "srv-7", number: 7, start: "2026-03-01T22:10:00Z", minutes: 90, share: 0.9 };
+const CRUNCH: Agent = Agent { host: "srv-7", number: 7, start: "2026-03-01T22:10:00Z", minutes: 90, share: 0.9, swing: 0.0 };
 
 /// A write of an administrator's program.
 async fn put(app: &TestApp, method: Method, path: &str, body: &Value, want: StatusCode) -> Value {
