@@ -50,6 +50,11 @@ struct Best {
 
 /// Judges a case. `None` if neither analytic has anything to say, with or without exceptions.
 pub fn assess(case: &Case) -> Option<Content> {
+    Some(consider(case)).filter(|c| c.verdict >= Verdict::Suppressed)
+}
+
+/// What is to be said of a case, also if that is why it is nothing.
+pub fn consider(case: &Case) -> Content {
     let mut items = case.found.clone();
     items.extend(context::find(case));
     items.retain(|i| i.hop > 0.0);
@@ -61,12 +66,16 @@ pub fn assess(case: &Case) -> Option<Content> {
 
     let mut analytics = Vec::new();
     let mut decisive = BTreeSet::new();
+    let mut nearest: Option<Best> = None;
     for analytic in [Analytic::An0741, Analytic::An1489] {
         let raw = best(&items, &points, &blind, analytic, |_| true);
         let effective = best(&items, &points, &blind, analytic, |i| i.suppressed_by.is_none());
         let verdict = if raw.verdict.in_queue() && !effective.verdict.in_queue() { Verdict::Suppressed } else { effective.verdict };
         if verdict >= Verdict::Suppressed {
             decisive.insert(if verdict == Verdict::Suppressed { raw.at } else { effective.at });
+        }
+        if nearest.as_ref().is_none_or(|n| (effective.verdict, effective.score) > (n.verdict, n.score)) {
+            nearest = Some(effective.clone());
         }
         analytics.push(Judged {
             id: analytic.to_string(),
@@ -79,7 +88,9 @@ pub fn assess(case: &Case) -> Option<Content> {
         });
     }
     let verdict = analytics.iter().map(|a| a.verdict).max().unwrap_or(Verdict::None);
-    let at = *decisive.first()?;
+    // Where nothing was decided, the point that came nearest is told.
+    decisive.extend(nearest.filter(|_| decisive.is_empty()).map(|n| n.at));
+    let at = decisive.first().copied().unwrap_or_default();
 
     let classes = states(&items, &unobservable, &applied, &decisive);
     let primary = items.iter().filter(|i| i.code.class() == Class::R && i.group == case.primary).find_map(|i| i.process);
@@ -89,7 +100,7 @@ pub fn assess(case: &Case) -> Option<Content> {
     let last_seen = anchors.iter().map(|i| i.last_seen).max().unwrap_or(at);
     let (severity, severity_reasons) = severity::of(case, &analytics, &items, verdict);
     let band = analytics.iter().filter_map(|a| a.band).max();
-    Some(Content {
+    Content {
         title: story::title(case, &items),
         story: story::tell(case, &picture, &items, band),
         verdict,
@@ -104,7 +115,8 @@ pub fn assess(case: &Case) -> Option<Content> {
         first_seen,
         last_seen,
         quiet: case.host.last_seen.is_some_and(|seen| seen - last_seen > TimeDelta::hours(24)),
-    })
+        tunables: case.tunables.version,
+    }
 }
 
 /// By class, then size, then time: the order of pages, and one that does not depend on how the items came.

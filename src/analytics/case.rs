@@ -5,10 +5,12 @@ use crate::model::{
     code::{Code, Force},
     exceptions::{Baseline, Entry, Window},
     ids::EventRef,
+    profile::Profile,
+    tunables::Tunables,
 };
 use crate::time::Span;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use std::{collections::HashMap, net::IpAddr};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 /// How long evidence stays active after it ended (`CorrelationWindow`).
 pub const CARRY: TimeDelta = TimeDelta::minutes(60);
@@ -63,6 +65,8 @@ pub struct Instance {
     pub parent_image: Option<String>,
     pub parent_command_line: Option<String>,
     pub event: Option<EventRef>,
+    /// Automation by the setting `ParentProcessName`.
+    pub automation: bool,
 }
 
 impl Instance {
@@ -436,6 +440,10 @@ pub struct Case {
     pub windows: Vec<(i64, Window)>,
     /// Baselines of the host's class.
     pub baselines: Vec<Baseline>,
+    /// Learned baselines of the primary group for the host's class, of the weeks of the case.
+    pub profiles: Vec<Profile>,
+    /// Settings of the host's class.
+    pub tunables: Arc<Tunables>,
 }
 
 /// Factor for evidence of another process, by hops (`HopDecay`).
@@ -484,7 +492,7 @@ pub fn is_barrier(process: &Instance) -> bool {
     if BARRIERS.contains(&name.as_str()) && (in_system_folder(&path) || !path.contains('\\')) {
         return true;
     }
-    if is_good_parent(&path) && process.signature.as_deref().is_none_or(|s| s == "valid") {
+    if process.automation || is_good_parent(&path) && process.signature.as_deref().is_none_or(|s| s == "valid") {
         return true;
     }
     is_interactive_shell(&name, process.command_line.as_deref())

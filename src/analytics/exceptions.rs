@@ -8,9 +8,8 @@ use super::{
 };
 use crate::model::{
     code::{Class, Code},
-    exceptions::{Entry, Subject, wildcard},
+    exceptions::{Entry, GRACE, Subject, wildcard},
 };
-use chrono::TimeDelta;
 
 /// What entries and windows did to the case.
 #[derive(Debug, Clone, Default)]
@@ -20,9 +19,6 @@ pub struct Applied {
     /// Entry and the hard code that voids it.
     pub voided: Vec<(String, Code)>,
 }
-
-/// Runs end with the window, or a little after.
-const GRACE: TimeDelta = TimeDelta::minutes(15);
 
 /// Sets `suppressed_by` on what entries and windows cover.
 pub fn apply(case: &Case, items: &mut [Item]) -> Applied {
@@ -86,7 +82,8 @@ fn subject<'a>(p: &'a Instance, launch_root: Option<&'a str>, destinations: &'a 
     }
 }
 
-/// A run that lies wholly in a window is suppressed; a hard item of the episode voids the window.
+/// A run that lies wholly in an occurrence of a window is suppressed; a hard item of the episode voids the window. One that outlives it
+/// counts from its beginning.
 fn windows(case: &Case, items: &mut [Item], applied: &mut Applied) {
     let hard = items.iter().find(|i| i.is_hard() && i.suppressed_by.is_none()).map(|i| i.code);
     for (id, window) in &case.windows {
@@ -104,12 +101,16 @@ fn windows(case: &Case, items: &mut [Item], applied: &mut Applied) {
             continue;
         }
         if let Some(code) = hard {
-            applied.voided.push((name, code));
+            if !applied.voided.contains(&(name.clone(), code)) {
+                applied.voided.push((name, code));
+            }
             continue;
         }
         for item in covered.filter(|i| i.suppressed_by.is_none()) {
             item.suppressed_by = Some(name.clone());
         }
-        applied.names.push(name);
+        if !applied.names.contains(&name) {
+            applied.names.push(name);
+        }
     }
 }

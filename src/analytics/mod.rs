@@ -13,5 +13,5 @@ pub mod score;
 pub mod severity;
 pub mod story;
 
-pub use assess::assess;
+pub use assess::{assess, consider};
 pub use case::Case;

@@ -1,6 +1,7 @@
 //! What JSON handlers share: bodies, filters, pages of a list, and how refusals of the stores become answers.
 
 use crate::{
+    app::App,
     http::{
         auth::Who,
         error::{Error, FieldError, Result, Stale},
@@ -16,6 +17,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Serialize, de::DeserializeOwned};
+use sqlx::{Postgres, Transaction};
 use std::str::FromStr;
 
 /// Most items of one page of a list.
@@ -152,6 +154,13 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
 /// The visitor as author or approver of an entry.
 pub(crate) fn person(who: &Who) -> Person<'_> {
     Person { actor: &who.actor, leads: who.may(Permission::Approve) }
+}
+
+/// Makes a change last and tells the worker, who looks at what it marked.
+pub(crate) async fn commit(app: &App, tx: Transaction<'_, Postgres>) -> Result<()> {
+    tx.commit().await?;
+    app.marked.notify_one();
+    Ok(())
 }
 
 /// One is there already.

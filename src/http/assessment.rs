@@ -1,7 +1,7 @@
 //! `/api/v1/hosts/{name}/assessment`: per analytic and class, why it fired on this host or why not.
 //!
-//! With a detection or candidate the answer is the engine's own, as stored. Without one, the host's strongest traces are held
-//! against what each analytic asks for.
+//! With a detection or candidate the answer is the engine's own, as stored. Without one the engine is asked what it makes of the last
+//! day: states, nearest miss and proof are its own. Where nothing starts a judgement, what each analytic asks for is told.
 
 use crate::{
     app::App,
@@ -22,6 +22,8 @@ use crate::{
         detections,
         hosts::Host,
     },
+    time::Span,
+    worker::what_if,
 };
 use axum::{Json, extract::State};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -75,6 +77,24 @@ pub(crate) async fn show(_: Allowed<Read>, at: paths::ApiHostAssessment, State(a
     }
     let since = as_of.unwrap_or_default() - TimeDelta::hours(24);
     let traces = store::traces(&mut conn, host.id.0, since).await?;
+    let day = as_of.and_then(|at| Span::new(since, at + TimeDelta::seconds(1)));
+    let hashes: Vec<Vec<u8>> = app.rules.current().map(|hash| hash.to_vec()).collect();
+    if let Some(day) = day.filter(|_| !traces.is_empty())
+        && let Some(considered) = what_if::assess(&mut conn, host.id, day, &hashes, app.clock.now()).await?
+    {
+        return Ok(Json(Assessment {
+            as_of,
+            detection: None,
+            verdict: considered.verdict,
+            story: Some(considered.story),
+            analytics: considered.analytics,
+            classes: considered.classes,
+            evidence: considered.evidence,
+            traces,
+            coverage,
+            host,
+        }));
+    }
     let classes = states(&traces, &coverage.classes);
     let analytics = coverage.analytics.iter().map(|a| judged(a.id, a.state, &classes)).collect::<Vec<_>>();
     let verdict = analytics.iter().map(|a| a.verdict).max().unwrap_or(Verdict::None);

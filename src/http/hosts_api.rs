@@ -48,13 +48,14 @@ pub(crate) async fn list(_: Allowed<Read>, Filter(query): Filter<Query>, State(a
     Ok(Items::keyed(hosts::list(&mut conn, &filter).await?, limit, |h| h.name.clone()))
 }
 
+/// A name that PostgreSQL can hold; another cannot be the name of anything.
+pub(crate) fn storable(name: &str) -> Result<&str> {
+    if name.contains('\0') { Err(Error::NotFound) } else { Ok(name) }
+}
+
 /// The host of a path, by full or short name.
 pub(crate) async fn find(conn: &mut PgConnection, name: &str) -> Result<Host> {
-    // What PostgreSQL cannot hold cannot be the name of anything.
-    if name.contains('\0') {
-        return Err(Error::NotFound);
-    }
-    hosts::find(conn, name).await?.ok_or(Error::NotFound)
+    hosts::find(conn, storable(name)?).await?.ok_or(Error::NotFound)
 }
 
 /// `GET /api/v1/hosts/{name}`

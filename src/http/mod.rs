@@ -10,20 +10,26 @@ pub mod ingest;
 pub mod page;
 pub mod paths;
 
+mod administered;
 mod allowlist;
 mod allowlist_pages;
 mod api;
 mod assessment;
 mod baselines;
+mod campaigns;
 mod coverage_api;
 mod destinations_api;
 mod detections_api;
 mod hosts_api;
+mod imports;
 mod indicators;
+mod learned;
 mod maintenance;
 mod openapi;
 mod processes_api;
+mod runbook;
 mod status_api;
+mod tunables;
 
 mod account;
 mod destinations;
@@ -114,15 +120,20 @@ pub const TABLES: &[&[Route]] = &[
     allowlist_pages::ROUTES,
     assessment::ROUTES,
     baselines::ROUTES,
+    campaigns::ROUTES,
+    learned::ROUTES,
     coverage_api::ROUTES,
     destinations_api::ROUTES,
     detections_api::ROUTES,
     hosts_api::ROUTES,
+    imports::ROUTES,
     indicators::ROUTES,
     maintenance::ROUTES,
     openapi::ROUTES,
     processes_api::ROUTES,
+    runbook::ROUTES,
     status_api::ROUTES,
+    tunables::ROUTES,
     // further features: their `ROUTES` here ..
 ];
 
@@ -138,15 +149,20 @@ pub fn browser(app: Arc<App>) -> Router {
         .merge(allowlist_pages::routes())
         .merge(assessment::routes())
         .merge(baselines::routes())
+        .merge(campaigns::routes())
+        .merge(learned::routes())
         .merge(coverage_api::routes())
         .merge(destinations_api::routes())
         .merge(detections_api::routes())
         .merge(hosts_api::routes())
+        .merge(imports::routes())
         .merge(indicators::routes())
         .merge(maintenance::routes())
         .merge(openapi::routes())
         .merge(processes_api::routes())
+        .merge(runbook::routes())
         .merge(status_api::routes())
+        .merge(tunables::routes())
         // .. and their `routes()` here
         .fallback(|| async { Error::NotFound })
         .method_not_allowed_fallback(|| async { Error::Method })

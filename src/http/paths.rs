@@ -72,6 +72,12 @@ paths! {
     NewEntry "/allowlist/new";
     /// API: one detection.
     ApiDetection { id: DetectionId } "/api/v1/detections/{id}";
+    /// API: what to do about a detection.
+    ApiRunbook { id: DetectionId } "/api/v1/detections/{id}/runbook";
+    /// API: one step of it.
+    ApiRunbookStep { id: DetectionId, name: String } "/api/v1/detections/{id}/runbook/{name}";
+    /// API: one campaign by name.
+    ApiCampaign { name: String } "/api/v1/campaigns/{name}";
     /// API: one process.
     ApiProcess { id: ProcessId } "/api/v1/processes/{id}/tree";
     /// API: one machine by name.

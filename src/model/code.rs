@@ -163,6 +163,7 @@ catalogue! {
     RDuty "R.DUTY" R 18.0 Plain [] None, "busy for two hours on at least three of five days";
     RGpu "R.GPU" R 16.0 Plain [] None, "compute engines of a graphics adapter at or above 50 % for TimeWindow";
     RUnattrib "R.UNATTRIB" R 15.0 Plain [] Some("T1014"), "load that no listed process explains";
+    RAnom "R.ANOM" R 8.0 Plain [] None, "far more load than hosts of the class usually have from it at that hour";
     CMinerFlag "C.MINERFLAG" C 25.0 Hard [] None, "options that only mining programs take";
     CWallet "C.WALLET" C 25.0 Hard [] None, "a cryptocurrency wallet address";
     CMinerName "C.MINERNAME" C 25.0 Hard [] None, "name, original name or version data of a mining program";
@@ -226,7 +227,7 @@ catalogue! {
     AFw "A.FW" A 6.0 Plain [] Some("T1562.004"), "firewall rule for it";
     ARxMem "A.RXMEM" A 6.0 Plain [] None, "memory as RandomX takes it, constant under load";
     ADark "A.DARK" A 6.0 Plain [] Some("T1562.001"), "process and script telemetry silent around the load";
-    BBaseline "B.BASELINE" B -15.0 Plain [] None, "an approved baseline covers the load";
+    BBaseline "B.BASELINE" B -15.0 Plain [] None, "an approved or learned baseline covers the load";
     BAdmin "B.ADMIN" B -15.0 Plain [] None, "started by known automation";
     BSignedCanon "B.SIGNED_CANON" B -12.0 Plain [] None, "signed, in its proper folder";
     BPrevDest "B.PREVDEST" B -10.0 Plain [] None, "talks only to destinations the fleet shares";

@@ -334,6 +334,9 @@ pub struct Content {
     pub last_seen: DateTime<Utc>,
     /// No anchor for 24 h before the host's latest event.
     pub quiet: bool,
+    /// Version of the settings it was judged by; 0 = as shipped.
+    #[serde(default)]
+    pub tunables: i64,
 }
 
 /// The host of a detection, as shown beside it.

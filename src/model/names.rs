@@ -64,19 +64,43 @@ pub fn is_code_host(path: &str) -> bool {
             && (in_system_folder(&path) || folder(&path).contains("\\windows\\microsoft.net\\framework") || !path.contains('\\'))
 }
 
-static MINER: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(
-        r"(?ix)^(?: xmrig | xmr-stak | cpuminer | minerd | ccminer | cgminer | bfgminer | sgminer | ethminer | phoenixminer | nbminer
-          | t-rex | lolminer | gminer | teamredminer | srbminer | nanominer | bzminer | rigel | wildrig | claymore | nheqminer
-          | nicehash | minergate )(?:[-_. ]?(?:[0-9][\w.]*|cuda|amd|nvidia|notls|mo|multi|proxy|miner|cli|gui|opt|avx2?|sse2|x64|x86|win64|quick\ ?miner))*(?:\.exe)?$",
-    )
-    .expect("a constant pattern")
-});
+/// Names of mining programs, as regular expressions (`ExecutableNamePatterns` as shipped). Source: detection design, section 2.
+pub const MINERS: &[&str] = &[
+    "xmrig", "xmr-stak", "cpuminer", "minerd", "ccminer", "cgminer", "bfgminer", "sgminer", "ethminer", "phoenixminer", "nbminer", "t-rex",
+    "lolminer", "gminer", "teamredminer", "srbminer", "nanominer", "bzminer", "rigel", "wildrig", "claymore", "nheqminer", "nicehash", "minergate",
+];
 
-/// Whole base name or product of a mining program (`ExecutableNamePatterns`).
+/// What mining programs add to their names: version, platform, variant.
+const SUFFIX: &str = r"(?:[-_. ]?(?:[0-9][\w.]*|cuda|amd|nvidia|notls|mo|multi|proxy|miner|cli|gui|opt|avx2?|sse2|x64|x86|win64|quick ?miner))*(?:\.exe)?";
+
+/// Patterns of program names: a whole base name, with the suffixes that builds add.
+#[derive(Debug, Clone)]
+pub struct NamePatterns(Regex);
+
+impl NamePatterns {
+    /// From regular expressions; an empty list matches nothing.
+    ///
+    /// # Errors
+    /// Names what the expression lacks.
+    pub fn new<S: AsRef<str>>(patterns: &[S]) -> Result<Self, Box<regex::Error>> {
+        let any = patterns.iter().map(|p| format!("(?:{})", p.as_ref())).collect::<Vec<_>>().join("|");
+        let whole = if patterns.is_empty() { "[^\\s\\S]".to_owned() } else { format!("(?i)^(?:{any}){SUFFIX}$") };
+        Ok(Self(regex::RegexBuilder::new(&whole).size_limit(1 << 20).build()?))
+    }
+
+    /// Whether a base name, product or description is meant. Of several words the first counts, if the text speaks of a miner.
+    pub fn matches(&self, name: &str) -> bool {
+        let name = base_name(name.trim());
+        let first_word = || name.split(' ').next().filter(|first| *first != name && first.len() > 4 && name.to_lowercase().contains("miner"));
+        !name.is_empty() && (self.0.is_match(name) || first_word().is_some_and(|first| self.0.is_match(first)))
+    }
+}
+
+static MINER: LazyLock<NamePatterns> = LazyLock::new(|| NamePatterns::new(MINERS).expect("constant patterns"));
+
+/// Whole base name or product of a mining program (`ExecutableNamePatterns` as shipped).
 pub fn is_miner_name(name: &str) -> bool {
-    let name = base_name(name.trim());
-    !name.is_empty() && (MINER.is_match(name) || name.split(' ').next().is_some_and(|first| first != name && first.len() > 4 && MINER.is_match(first) && name.to_lowercase().contains("miner")))
+    MINER.matches(name)
 }
 
 const USER_WRITABLE: &[&str] = &[

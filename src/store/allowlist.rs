@@ -77,7 +77,12 @@ pub struct Stored {
     pub hits: i64,
     /// Latest event time of those.
     pub last_hit: Option<DateTime<Utc>>,
+    /// In force and without a hit for 60 days: taking it back is proposed.
+    pub unused: bool,
 }
+
+/// After so long without a hit an entry is proposed for removal. Source: detection design, section 9.2.
+const UNUSED_AFTER: TimeDelta = TimeDelta::days(60);
 
 /// Name of an entry in evidence and on pages.
 pub fn label(id: i64) -> String {
@@ -142,7 +147,9 @@ struct Row {
 impl Row {
     fn stored(self, now: DateTime<Utc>) -> Stored {
         let Json(approvals) = self.approvals;
+        let since = self.last_hit.map_or(self.created_at, |hit| hit.max(self.created_at));
         Stored {
+            unused: self.state == "active" && self.expires_at > now && since + UNUSED_AFTER <= now,
             id: self.entry_id,
             label: label(self.entry_id),
             expired: self.expires_at <= now,

@@ -77,7 +77,7 @@ async fn existing(conn: &mut PgConnection, body: &Baseline) -> sqlx::Result<Opti
 }
 
 /// Stores a baseline, in force at once for all event times. The error is the id of the one that has image and class already.
-pub async fn create(conn: &mut PgConnection, body: &Baseline, by: &Actor, now: DateTime<Utc>) -> anyhow::Result<Result<Stored, i64>> {
+pub async fn create(conn: &mut PgConnection, body: Baseline, by: &Actor, now: DateTime<Utc>) -> anyhow::Result<Result<Stored, i64>> {
     let inserted = sqlx::query_scalar!(
         "insert into baseline (image, host_class, cpu_share, note, created_by, created_at, marked_at) values ($1, $2, $3, $4, $5, $6, $6)
          on conflict do nothing returning baseline_id",
@@ -91,10 +91,10 @@ pub async fn create(conn: &mut PgConnection, body: &Baseline, by: &Actor, now: D
     .fetch_optional(&mut *conn)
     .await?;
     let Some(id) = inserted else {
-        return Ok(Err(existing(conn, body).await?.unwrap_or_default()));
+        return Ok(Err(existing(conn, &body).await?.unwrap_or_default()));
     };
     mark(conn, &body.host_class, now).await?;
-    let stored = Stored { id, body: body.clone(), created_by: by.name.clone(), created_at: now };
+    let stored = Stored { id, body, created_by: by.name.clone(), created_at: now };
     let deed = Deed { action: "baseline.create", object: &id.to_string(), before: None, after: Some(serde_json::to_value(&stored)?) };
     audit::append(conn, by, deed, now).await?;
     Ok(Ok(stored))

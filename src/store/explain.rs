@@ -105,12 +105,12 @@ pub async fn entries(conn: &mut PgConnection, subject: &Subject) -> sqlx::Result
     .await
 }
 
-/// Windows whose first occurrence overlaps a span, and those that repeat and began before its end.
+/// Windows with an occurrence that overlaps a span.
 pub async fn windows(conn: &mut PgConnection, since: DateTime<Utc>, until: DateTime<Utc>) -> sqlx::Result<Vec<Window>> {
     sqlx::query_as!(
         Window,
         r#"select body->>'name' as "name!", starts_at, ends_at, body->>'recurrence' as recurrence from maintenance_window
-           where starts_at < $2 and (ends_at > $1 or body->>'recurrence' is not null) order by starts_at desc limit 5"#,
+           where exists (select from unnest(starts) as s where s < $2 and s + (ends_at - starts_at) > $1) order by starts_at desc limit 5"#,
         since,
         until
     )

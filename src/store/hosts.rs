@@ -119,6 +119,8 @@ pub struct Upserted {
     pub host: Host,
     /// It was not known before.
     pub created: bool,
+    /// It was known, and is described otherwise now.
+    pub changed: bool,
 }
 
 /// Says what a host is, also before it was ever seen. What the body leaves out stays as it is.
@@ -139,7 +141,8 @@ pub async fn upsert(conn: &mut PgConnection, body: &HostBody, by: &Actor, now: D
         tags: body.tags.clone().unwrap_or_else(|| host.tags.clone()),
         ..host.clone()
     };
-    Ok(Upserted { host: write(conn, &host, after, by, now).await?, created })
+    let changed = !created && after != host;
+    Ok(Upserted { host: write(conn, &host, after, by, now).await?, created, changed })
 }
 
 async fn insert(conn: &mut PgConnection, name: &str, now: DateTime<Utc>) -> sqlx::Result<Host> {

@@ -98,7 +98,7 @@ async fn existing(conn: &mut PgConnection, body: &Indicator) -> sqlx::Result<Opt
 }
 
 /// Stores a checked indicator. The error is the id of the one with the same list, kind, value and port.
-pub async fn create(conn: &mut PgConnection, body: &Indicator, by: &Actor, now: DateTime<Utc>) -> anyhow::Result<Result<Stored, i64>> {
+pub async fn create(conn: &mut PgConnection, body: Indicator, by: &Actor, now: DateTime<Utc>) -> anyhow::Result<Result<Stored, i64>> {
     let inserted = sqlx::query_scalar!(
         "insert into indicator (list, kind, category, value, port, confidence, source, first_seen, last_seen, expires_at, created_by, created_at, marked_at)
          values ($1, $2, coalesce($3, 'pool'), $4, $5, coalesce($6, 'medium'), $7, $8, $9, $10, $11, $12, $12)
@@ -119,13 +119,11 @@ pub async fn create(conn: &mut PgConnection, body: &Indicator, by: &Actor, now: 
     .fetch_optional(&mut *conn)
     .await?;
     let Some(id) = inserted else {
-        return Ok(Err(existing(conn, body).await?.unwrap_or_default()));
+        return Ok(Err(existing(conn, &body).await?.unwrap_or_default()));
     };
     marks::met(conn, &body.kind, &body.value, now).await?;
-    let category = body.category.clone().or_else(|| Some("pool".to_owned()));
-    let confidence = body.confidence.clone().or_else(|| Some("medium".to_owned()));
-    let stored = Stored { id, body: Indicator { category, confidence, ..body.clone() }, created_by: by.name.clone(), created_at: now };
-    let deed = Deed { action: "indicator.create", object: &body.value, before: None, after: Some(serde_json::to_value(&stored)?) };
+    let stored = Stored { id, body: body.filled(), created_by: by.name.clone(), created_at: now };
+    let deed = Deed { action: "indicator.create", object: &stored.body.value, before: None, after: Some(serde_json::to_value(&stored)?) };
     audit::append(conn, by, deed, now).await?;
     Ok(Ok(stored))
 }
@@ -156,7 +154,7 @@ pub async fn edit(conn: &mut PgConnection, before: &Stored, body: Indicator, by:
     .await?;
     marks::met(conn, &before.body.kind, &before.body.value, now).await?;
     marks::met(conn, &body.kind, &body.value, now).await?;
-    let after = Stored { body, ..before.clone() };
+    let after = Stored { body: body.filled(), ..before.clone() };
     let deed = Deed {
         action: "indicator.edit",
         object: &before.body.value,

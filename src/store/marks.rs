@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 /// A number of its own for each batch: a mark set while a pass runs is not deleted by that pass.
-fn batch() -> i64 {
+pub(super) fn batch() -> i64 {
     rand::random::<i64>() & i64::MAX
 }
 

@@ -3,6 +3,7 @@
 //! An episode that overlaps a known detection of the same groups keeps its id; the version rises only when something visible
 //! changed. What facts refute is deleted, unless a person touched it.
 
+use super::campaigns;
 use crate::model::{
     detection::{Content, Disposition, Status, Verdict},
     ids::{DetectionId, HostId},
@@ -176,15 +177,19 @@ async fn insert(db: &mut PgConnection, case: &Assessed, earlier: Option<Detectio
     )
     .execute(&mut *db)
     .await?;
+    campaigns::note(db, id, &case.content).await?;
     journal(db, id, "detected", &format!("{}: {}", case.content.verdict, case.content.title), now).await
 }
 
 async fn update(db: &mut PgConnection, host: HostId, k: &Known, case: &Assessed, now: DateTime<Utc>) -> anyhow::Result<()> {
     let c = Columns::of(&case.content);
+    // Whoever put it aside did so for what it was.
+    let worse = case.content.verdict > k.content.verdict || case.content.severity > k.content.severity;
     sqlx::query!(
         "-- store::record::update
         update detection set version = version + 1, group_key = $3, groups = $4, verdict = $5, severity = $6, severity_rank = $7, score = $8,
-          analytics = $9, title = $10, first_seen = $11, last_seen = $12, content = $13, updated_at = $14
+          analytics = $9, title = $10, first_seen = $11, last_seen = $12, content = $13, updated_at = $14,
+          snoozed_until = case when $16 then null else snoozed_until end
         where host_id = $1 and detection_id = $2 and version = $15",
         host.0,
         k.id,
@@ -200,11 +205,13 @@ async fn update(db: &mut PgConnection, host: HostId, k: &Known, case: &Assessed,
         case.content.last_seen,
         Json(&case.content) as _,
         now,
-        k.version
+        k.version,
+        worse
     )
     .execute(&mut *db)
     .await?;
     let id = DetectionId { host, own: k.id };
+    campaigns::note(db, id, &case.content).await?;
     if let Some(detail) = difference(&k.content, &case.content) {
         journal(db, id, "changed", &detail, now).await?;
     }
@@ -228,6 +235,7 @@ fn difference(before: &Content, after: &Content) -> Option<String> {
 }
 
 async fn refute(db: &mut PgConnection, host: HostId, k: &Known, now: DateTime<Utc>) -> anyhow::Result<()> {
+    campaigns::forget(db, DetectionId { host, own: k.id }).await?;
     if !k.touched {
         sqlx::query!("delete from detection_journal where host_id = $1 and detection_id = $2", host.0, k.id).execute(&mut *db).await?;
         sqlx::query!("delete from detection where host_id = $1 and detection_id = $2", host.0, k.id).execute(db).await?;

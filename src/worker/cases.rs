@@ -2,7 +2,13 @@
 //!
 //! Groups join when a process of one is kin of the other's, not through a barrier. Source: detection design, section 3.5 (i).
 
-use super::{find::Indicators, images::describe_images, loads::Loads, traces::Traces};
+use super::{
+    find::Indicators,
+    images::describe_images,
+    loads::Loads,
+    traces::Traces,
+    tuning::Tuning,
+};
 use crate::{
     analytics::{
         case::{Artefact, Case, Common, Coverage, Fleet, Flow, HOP_DECAY, Host, Instance, Item, Prevalence, UNATTRIBUTED, Written, is_barrier},
@@ -11,11 +17,12 @@ use crate::{
     },
     model::{
         code::{Class, Code, Force},
-        exceptions::{Baseline, Entry, Window},
+        exceptions::{Announced, Baseline, Entry},
         group::{base_name, comparable_path},
         ids::{EventId, EventRef, HostId, ProcessGuid},
+        tunables::Child,
     },
-    store::fleet,
+    store::{allowlist, baselines, fleet, maintenance, profiles},
     time::Span,
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -29,9 +36,23 @@ const MOST_INSTANCES: i64 = 400;
 #[derive(Debug, Default)]
 pub(super) struct Configuration {
     pub(super) entries: Vec<Entry>,
-    pub(super) windows: Vec<(i64, Window)>,
+    pub(super) windows: Vec<Announced>,
     pub(super) baselines: Vec<Baseline>,
     pub(super) lists: Indicators,
+    pub(super) tuning: Tuning,
+}
+
+impl Configuration {
+    /// All that is in force.
+    pub(super) async fn read(db: &mut PgConnection, now: DateTime<Utc>) -> anyhow::Result<Self> {
+        Ok(Self {
+            entries: allowlist::in_force(db, now).await?,
+            windows: maintenance::all(db).await?,
+            baselines: baselines::all(db).await?,
+            lists: Indicators::read(db).await?,
+            tuning: Tuning::read(db).await?,
+        })
+    }
 }
 
 /// Evidence of one group without a gap of a week.
@@ -50,17 +71,34 @@ pub(super) async fn load(
     conf: &Configuration,
     traces: &Traces,
 ) -> anyhow::Result<Vec<Case>> {
-    let host = host_row(db, host).await?;
     let reach = changed.iter().fold(None, |reach: Option<Span>, s| {
         Span::new(reach.map_or(s.since(), |r| r.since().min(s.since())), reach.map_or(s.until(), |r| r.until().max(s.until())))
     });
     let Some(reach) = reach else { return Ok(Vec::new()) };
-    let items = evidence(db, host.id, &reach.widened(TimeDelta::days(35), TimeDelta::days(35))).await?;
+    let items = evidence(db, host.0, &reach.widened(TimeDelta::days(35), TimeDelta::days(35))).await?;
+    of(db, host, items, changed, conf, traces).await
+}
+
+/// The cases that this evidence of a host makes.
+pub(super) async fn of(
+    db: &mut PgConnection,
+    host: HostId,
+    items: Vec<Item>,
+    changed: &[Span],
+    conf: &Configuration,
+    traces: &Traces,
+) -> anyhow::Result<Vec<Case>> {
     let episodes: Vec<Episode> = episodes(items).into_iter().filter(|e| changed.iter().any(|c| c.overlaps(&e.span))).collect();
     if episodes.is_empty() {
         return Ok(Vec::new());
     }
-    let instances = instances(db, host.id, &episodes).await?;
+    let host = host_row(db, host).await?;
+    let mut instances = instances(db, host.id, &episodes).await?;
+    let tunables = conf.tuning.settings.class(host.class.as_deref());
+    for i in instances.values_mut() {
+        let honest = !matches!(i.signature.as_deref(), Some("unsigned" | "invalid"));
+        i.automation = honest && i.image.as_deref().is_some_and(|image| tunables.is_good_parent(image, i.signer.as_deref(), Child::default()));
+    }
     let clusters = clusters(&episodes, &instances);
     let items = |c: &Cluster| c.members.iter().flat_map(|m| &episodes[*m].items).collect::<Vec<_>>();
     let loads = Loads::of(clusters.iter().map(items));
@@ -253,7 +291,12 @@ async fn case(
         memory: beside.iter().flat_map(|b| &b.memory).copied().collect(),
         coverage: coverage(db, host.id, &window).await?,
         entries: conf.entries.iter().filter(|e| e.body.scope.holds(&host.name, host.class.as_deref(), &host.tags)).cloned().collect(),
-        windows: conf.windows.iter().filter(|(_, w)| w.scope.holds(&host.name, host.class.as_deref(), &host.tags)).cloned().collect(),
+        windows: conf
+            .windows
+            .iter()
+            .filter(|w| w.body.scope.holds(&host.name, host.class.as_deref(), &host.tags))
+            .flat_map(|w| w.during(window))
+            .collect(),
         baselines: conf
             .baselines
             .iter()
@@ -261,6 +304,8 @@ async fn case(
             .cloned()
             .collect(),
         hops,
+        profiles: profiles::of(db, host.class.as_deref(), primary, since, until).await?,
+        tunables: conf.tuning.settings.class(host.class.as_deref()).clone(),
         host: host.clone(),
         found: found_with_proof,
         instances: kin,
@@ -289,7 +334,7 @@ async fn host_row(db: &mut PgConnection, host: HostId) -> sqlx::Result<Host> {
     })
 }
 
-async fn evidence(db: &mut PgConnection, host: i64, span: &Span) -> anyhow::Result<Vec<Item>> {
+pub(super) async fn evidence(db: &mut PgConnection, host: i64, span: &Span) -> anyhow::Result<Vec<Item>> {
     let rows = sqlx::query!(
         "-- worker::cases::evidence
         select group_key, code, subject, first_seen, last_seen, known_at, points, force, process_id, summary, rule, events
@@ -399,6 +444,7 @@ async fn instances(db: &mut PgConnection, host: i64, episodes: &[Episode]) -> sq
                 parent_image: r.parent_image,
                 parent_command_line: r.parent_command_line,
                 event,
+                automation: false,
             };
             (instance.id, instance)
         })

@@ -10,6 +10,8 @@ mod images;
 mod loads;
 mod spans;
 mod traces;
+mod tuning;
+pub mod what_if;
 
 pub use pass::{PassReport, pass};
 

@@ -5,7 +5,7 @@
 use super::{
     cases::{self, Configuration},
     derive,
-    find::{self, Indicators},
+    find,
     spans::Spans,
     traces,
 };
@@ -18,10 +18,11 @@ use crate::{
         ids::HostId,
     },
     store::{
-        allowlist, baselines, evidence,
+        evidence,
+        campaigns,
         evidence::{Domain, Found},
         fleet::{self, Sighting},
-        maintenance,
+        profiles,
         record::{self, Assessed},
     },
     time::{BUCKET, Span},
@@ -47,7 +48,7 @@ pub struct PassReport {
     pub hosts: usize,
     /// Detections made, changed or removed.
     pub changes: usize,
-    /// Fleet bands that changed.
+    /// Fleet bands that changed, and weeks of baselines that were learned.
     pub bands: usize,
 }
 
@@ -65,6 +66,10 @@ pub async fn pass(app: &App, settle: TimeDelta) -> anyhow::Result<PassReport> {
     if claimed.is_empty() {
         let mut tx = db.begin().await?;
         report.bands = fleet::recount(&mut tx, now).await.context("counting the fleet")?;
+        campaigns::link(&mut tx, report.bands > 0, now).await.context("linking campaigns")?;
+        if report.bands == 0 && profiles::learn(&mut tx, now).await.context("learning baselines")? {
+            report.bands += 1;
+        }
         tx.commit().await?;
         return Ok(report);
     }
@@ -134,12 +139,7 @@ async fn evaluate(app: &App, db: &mut PgConnection, owner: &str, hosts: &[i64], 
     let mut tx = db.begin().await?;
     let taken = take(&mut tx, hosts).await.context("taking marks")?;
     // Read after the marks: what was said before a mark is known when it is evaluated.
-    let conf = Configuration {
-        entries: allowlist::in_force(&mut tx, now).await?,
-        windows: maintenance::all(&mut tx).await?,
-        baselines: baselines::all(&mut tx).await?,
-        lists: Indicators::read(&mut tx).await?,
-    };
+    let conf = Configuration::read(&mut tx, now).await?;
     let marked = spans_of(&mut tx, &taken, now).await.context("reading marks")?;
     let mut spans = marked.clone();
     let moved = derive::process::derive(&mut tx, &marked).await.context("deriving processes")?;
@@ -150,9 +150,11 @@ async fn evaluate(app: &App, db: &mut PgConnection, owner: &str, hosts: &[i64], 
     derive::load::derive(&mut tx, &spans).await.context("deriving other load")?;
     let (flows, covered) = derive::flow::derive(&mut tx, &spans).await.context("deriving flows")?;
     seen(&mut tx, &spans, &marked).await.context("noting what was seen")?;
+    let stretches: Vec<_> = marked.iter().flat_map(|(_, spans)| spans.iter().map(|s| (s.since(), s.until()))).collect();
+    profiles::touched(&mut tx, &stretches).await.context("noting what baselines rest on")?;
     sightings(&mut tx, &marked, &flows).await.context("noting sightings")?;
 
-    let found = find::all(&mut tx, &spans, &flows, &conf.lists, &app.rules).await.context("finding evidence")?;
+    let found = find::all(&mut tx, &spans, &flows, &conf.lists, &app.rules, &conf.tuning).await.context("finding evidence")?;
     replace(&mut tx, &spans, &found).await.context("storing evidence")?;
 
     // What a fact can change: connections a day around, launch artefacts 45 days ahead.
@@ -161,6 +163,7 @@ async fn evaluate(app: &App, db: &mut PgConnection, owner: &str, hosts: &[i64], 
     let mut reach = reach.widened(TimeDelta::hours(24), TimeDelta::hours(24));
     reach.extend(&ahead(&mut tx, &marked).await?);
     let reach = reach.merged();
+    let hashes: Vec<Vec<u8>> = app.rules.current().map(|hash| hash.to_vec()).collect();
     let traces = traces::load(&mut tx, &reach, &hashes).await.context("reading traces")?;
     let mut report = PassReport { marks: taken.len(), hosts: reach.hosts().len(), ..PassReport::default() };
     for (host, changed) in reach.iter() {

@@ -31,10 +31,10 @@ const HOUSE: &[Folder] = &[
     },
     // of the store only `tokens`: forwarders prove themselves in more ways than programs of the API
     Folder { path: "http/ingest/", ours: &["http", "app", "model", "time", "intake", "store"], never: &[] },
-    // `intake::unpack` reads what intake has packed: raw events are shown as they came
+    // `intake::unpack` reads what intake has packed: raw events are shown as they came; `worker::what_if` answers and writes nothing
     Folder {
         path: "http/",
-        ours: &["http", "app", "config", "model", "time", "analytics", "store", "rules", "intake"],
+        ours: &["http", "app", "config", "model", "time", "analytics", "store", "rules", "intake", "worker"],
         never: &[],
     },
     Folder { path: "embedded/", ours: &["config"], never: &["axum"] },
@@ -45,6 +45,7 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("model/", "sqlx::query", "SQL statements live in store/, worker/ and intake/"),
     ("http/", "sqlx::query", "SQL statements live in store/, worker/ and intake/"),
     ("http/", "QueryBuilder", "SQL statements live in store/, worker/ and intake/"),
+    ("http/", "worker::pass", "pages do not evaluate: they ask worker::what_if, which only reads"),
     ("sources/", "Clock", "decoding does not know what time it is"),
     ("rules/", "Clock", "rules do not know what time it is"),
     ("analytics/", "Clock", "judgement does not know what time it is"),

@@ -15,5 +15,6 @@ mod pages;
 mod rules;
 mod samples;
 mod story;
+mod tuning;
 mod walkthrough;
 mod wire;

@@ -6,12 +6,14 @@ use crate::model::{
     exceptions::wildcard,
     group::{base_name, comparable_path},
     names,
+    tunables::Child,
 };
 use std::collections::BTreeSet;
 
 pub(super) fn find(case: &Case, context: &[Item]) -> Vec<Item> {
     let mut out = Vec::new();
     baseline(case, &mut out);
+    super::profile::baseline(case, &mut out);
     for process in case.own() {
         administration(case, process, &mut out);
         canonical(case, process, context, &mut out);
@@ -43,8 +45,13 @@ fn administration(case: &Case, process: &Instance, out: &mut Vec<Item>) {
     let mut above = Vec::new();
     let mut at = process;
     for _ in 0..3 {
-        above.extend(at.parent_image.as_deref().map(comparable_path));
-        match at.parent.and_then(|p| case.instance(p)) {
+        let parent = at.parent.and_then(|p| case.instance(p));
+        above.extend(at.parent_image.as_deref().map(|image| {
+            let child = Child { sha256: at.sha256.as_deref(), signer: at.signer.as_deref() };
+            let good = is_good_parent(&comparable_path(image)) || case.tunables.is_good_parent(image, parent.and_then(|p| p.signer.as_deref()), child);
+            (comparable_path(image), good)
+        }));
+        match parent {
             Some(parent) => {
                 // Signed badly, it is somebody else under that name.
                 if matches!(parent.signature.as_deref(), Some("unsigned" | "invalid")) {
@@ -55,7 +62,7 @@ fn administration(case: &Case, process: &Instance, out: &mut Vec<Item>) {
             None => break,
         }
     }
-    if let Some(parent) = above.iter().find(|p| is_good_parent(p)) {
+    if let Some((parent, _)) = above.iter().find(|(_, good)| *good) {
         out.push(Item::for_life(Code::BAdmin, process, format!("started by {}, known automation", base_name(parent))));
     }
 }

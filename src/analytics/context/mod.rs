@@ -9,8 +9,10 @@ mod command;
 mod launch;
 mod masquerade;
 mod network;
+mod profile;
 
 use super::case::{Case, Item};
+use crate::model::code::Code;
 
 /// All contextual evidence of the case, with lineage decay.
 pub fn find(case: &Case) -> Vec<Item> {
@@ -29,6 +31,9 @@ pub fn find(case: &Case) -> Vec<Item> {
             (item.hop, item.hops) = (factor, hops);
         }
     }
+    // Approved destinations are neither rare nor strange; on a list they stay what they are.
+    items.retain(|i| !(matches!(i.code, Code::NRare | Code::PRare | Code::NPersist) && case.tunables.approves(&i.subject)));
+    profile::anomaly(case, &mut items);
     let benign = benign::find(case, &items);
     items.extend(benign);
     items

@@ -1,8 +1,7 @@
 //! Load that a processor run does not show: graphics engines, load that no process explains, duty over days. Source: detection
 //! design, section 5, R.GPU, R.UNATTRIB, R.DUTY.
 
-use super::super::{derive::load::REST_EXIT, spans::Spans};
-use super::TIME_WINDOW_MINUTES;
+use super::super::{derive::load::REST_EXIT, spans::Spans, tuning::Tuning};
 use crate::{
     model::{code::Code, ids::HostId},
     store::evidence::Found,
@@ -43,7 +42,15 @@ fn found(code: Code, host: i64, group: i64, process: Option<i64>, times: [DateTi
 }
 
 /// R.GPU and R.UNATTRIB.
-pub(super) async fn runs(db: &mut PgConnection, spans: &Spans) -> sqlx::Result<Vec<Found>> {
+pub(super) async fn runs(db: &mut PgConnection, spans: &Spans, tuning: &Tuning) -> sqlx::Result<Vec<Found>> {
+    let mut out = Vec::new();
+    for (tunables, spans) in tuning.groups(spans) {
+        out.extend(runs_of(db, &spans, tunables.time_window_minutes).await?);
+    }
+    Ok(out)
+}
+
+async fn runs_of(db: &mut PgConnection, spans: &Spans, time_window_minutes: i32) -> sqlx::Result<Vec<Found>> {
     let a = spans.arrays();
     let rows = sqlx::query_file!(
         "src/worker/find/other_load.sql",
@@ -52,7 +59,7 @@ pub(super) async fn runs(db: &mut PgConnection, spans: &Spans) -> sqlx::Result<V
         &a.until,
         GPU.0,
         GPU.1,
-        TIME_WINDOW_MINUTES,
+        time_window_minutes,
         REST,
         REST_EXIT,
         REST_MINUTES
@@ -63,7 +70,7 @@ pub(super) async fn runs(db: &mut PgConnection, spans: &Spans) -> sqlx::Result<V
         .into_iter()
         .map(|r| {
             let (code, summary) = if r.code == "R.GPU" {
-                let limit = format!("threshold {:.0} %, {TIME_WINDOW_MINUTES} min", GPU.0);
+                let limit = format!("threshold {:.0} %, {time_window_minutes} min", GPU.0);
                 (Code::RGpu, format!("{:.0} % of the GPU's compute engines for {} min ({limit})", r.share, r.minutes))
             } else {
                 let limit = format!("threshold {REST:.0} %, {REST_MINUTES} min");

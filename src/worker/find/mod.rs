@@ -5,14 +5,16 @@
 //! `analytics::context`. A new SQL code: one query here and one line in [`all`].
 
 pub(super) mod load;
+mod named;
 mod script;
 
-use super::{derive::flow::Flow, spans::Spans};
+use super::{derive::flow::Flow, spans::Spans, tuning::Tuning};
 use crate::{
     model::{
         code::{Code, Force},
         ids::{EventId, EventRef, HostId},
         networks::is_at_or_below,
+        tunables::Tunables,
     },
     rules::Ruleset,
     store::evidence::Found,
@@ -21,13 +23,6 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
 use std::{collections::HashMap, net::IpAddr};
 
-/// Entering a hot run, percent of the host (`CPUThreshold`). Source: detection design, section 5.
-pub(super) const CPU_THRESHOLD: f32 = 30.0;
-/// Leaving it.
-pub(super) const CPU_EXIT: f32 = 20.0;
-/// Hot minutes until R.SUSTAINED (`TimeWindow`). Source: AN0741.
-pub(super) const TIME_WINDOW_MINUTES: i32 = 15;
-
 /// Everything found in the spans, and the codes that were looked for.
 pub(super) async fn all(
     db: &mut PgConnection,
@@ -35,19 +30,43 @@ pub(super) async fn all(
     flows: &[Flow],
     lists: &Indicators,
     rules: &Ruleset,
+    tuning: &Tuning,
 ) -> anyhow::Result<Vec<Found>> {
     let hashes: Vec<Vec<u8>> = rules.current().map(|hash| hash.to_vec()).collect();
-    let mut found = resource(db, spans).await?;
-    found.extend(load::runs(db, spans).await?);
+    let mut found = resource(db, spans, tuning).await?;
+    found.extend(load::runs(db, spans, tuning).await?);
     found.extend(load::duty(db, spans).await?);
-    found.extend(hits(db, spans, &hashes).await?);
+    found.extend(hits(db, spans, &hashes, tuning).await?);
+    found.extend(named::find(db, spans, tuning).await?);
     found.extend(script::joined(db, spans, rules).await?);
     found.extend(listed(flows, lists));
     found.extend(looked_up(db, spans, lists).await?);
     Ok(found)
 }
 
-async fn resource(db: &mut PgConnection, spans: &Spans) -> sqlx::Result<Vec<Found>> {
+/// Codes that a change of settings alone can add or take away.
+pub(super) const SET: &[Code] =
+    &[Code::RSustained, Code::RPersistent, Code::RThrottled, Code::RPlateau, Code::CMinerName, Code::MOfnMiner, Code::MSysPath];
+
+/// What would be found of [`SET`] with these settings.
+pub(super) async fn set(db: &mut PgConnection, spans: &Spans, hashes: &[Vec<u8>], tuning: &Tuning) -> anyhow::Result<Vec<Found>> {
+    let mut found = resource(db, spans, tuning).await?;
+    found.extend(hits(db, spans, hashes, tuning).await?);
+    found.extend(named::find(db, spans, tuning).await?);
+    found.retain(|f| SET.contains(&f.code));
+    Ok(found)
+}
+
+async fn resource(db: &mut PgConnection, spans: &Spans, tuning: &Tuning) -> sqlx::Result<Vec<Found>> {
+    let mut found = Vec::new();
+    for (tunables, spans) in tuning.groups(spans) {
+        found.extend(runs(db, &spans, &tunables).await?);
+    }
+    Ok(found)
+}
+
+async fn runs(db: &mut PgConnection, spans: &Spans, tunables: &Tunables) -> sqlx::Result<Vec<Found>> {
+    let (threshold, minutes) = (tunables.cpu_threshold, tunables.time_window_minutes);
     let a = spans.arrays();
     let rows = sqlx::query_file!(
         "src/worker/find/resource.sql",
@@ -56,9 +75,9 @@ async fn resource(db: &mut PgConnection, spans: &Spans) -> sqlx::Result<Vec<Foun
         &a.until,
         a.first,
         a.last,
-        CPU_THRESHOLD,
-        CPU_EXIT,
-        TIME_WINDOW_MINUTES
+        threshold,
+        tunables.cpu_exit(),
+        minutes
     )
     .fetch_all(db)
     .await?;
@@ -71,7 +90,7 @@ async fn resource(db: &mut PgConnection, spans: &Spans) -> sqlx::Result<Vec<Foun
         };
         let summary = match r.variation {
             Some(variation) => format!("even load for {:.0} min: {:.0} % of CPU{cores}, variation {variation:.2} (limit 0.15)", r.minutes, r.share),
-            None => format!("{:.0} % of CPU for {:.0} min{cores} (threshold {CPU_THRESHOLD:.0} %, {TIME_WINDOW_MINUTES} min)", r.share, r.minutes),
+            None => format!("{:.0} % of CPU for {:.0} min{cores} (threshold {threshold:.0} %, {minutes} min)", r.share, r.minutes),
         };
         found.push(Found {
             host: HostId(r.host_id),
@@ -93,16 +112,17 @@ async fn resource(db: &mut PgConnection, spans: &Spans) -> sqlx::Result<Vec<Foun
 }
 
 /// Hits of current rules, owned by the process they belong to.
-async fn hits(db: &mut PgConnection, spans: &Spans, hashes: &[Vec<u8>]) -> sqlx::Result<Vec<Found>> {
+async fn hits(db: &mut PgConnection, spans: &Spans, hashes: &[Vec<u8>], tuning: &Tuning) -> sqlx::Result<Vec<Found>> {
     let a = spans.arrays();
     let rows = sqlx::query!(
         r#"-- worker::find::hits: what did current rules say, and which process does it belong to?
         select h.host_id, h.occurred_at, h.event_id as "event_id: EventId", h.rule_id, h.code, h.points, h.force, h.excerpt, h.fact,
-          p.process_id as "process_id?", p.group_key as "group_key?", p.started_at as "started_at?", p.last_sign as "last_sign?"
+          p.process_id as "process_id?", p.group_key as "group_key?", p.started_at as "started_at?", p.last_sign as "last_sign?",
+          p.image as "image?"
         from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) as s (host_id, since, until)
         join rule_hit h on h.host_id = s.host_id and h.occurred_at >= s.since and h.occurred_at < s.until
         left join lateral (
-          select q.process_id, q.group_key, q.started_at, greatest(q.last_sign, coalesce(q.ended_at, q.last_sign)) as last_sign from process q
+          select q.process_id, q.group_key, q.started_at, q.image, greatest(q.last_sign, coalesce(q.ended_at, q.last_sign)) as last_sign from process q
           where q.host_id = h.host_id and (q.guid = h.guid or h.guid is null and q.pid = h.pid
             and q.started_at <= h.occurred_at + interval '2 seconds' and (q.ended_at is null or q.ended_at > h.occurred_at - interval '2 seconds'))
           order by q.started_at desc, q.process_id limit 1
@@ -123,6 +143,9 @@ async fn hits(db: &mut PgConnection, spans: &Spans, hashes: &[Vec<u8>]) -> sqlx:
         .into_iter()
         .filter_map(|r| {
             let code: Code = r.code.parse().ok()?;
+            if !named::stands(tuning.of(HostId(r.host_id)), &r.rule_id, code, r.image.as_deref()) {
+                return None;
+            }
             let event = EventRef { host: HostId(r.host_id), at: r.occurred_at, id: r.event_id };
             Some(Found {
                 host: HostId(r.host_id),

@@ -231,6 +231,7 @@ pub(crate) async fn fleet(db: &mut PgConnection, now: DateTime<Utc>) -> Fleet {
         first_seen: start,
         last_seen: end,
         quiet: false,
+        tunables: 0,
     };
     let miner_id = DetectionId { host: id, own: 1 };
     store(db, miner_id, &content, "new", None, None, now - TimeDelta::minutes(41)).await;
