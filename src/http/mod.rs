@@ -26,6 +26,8 @@ mod processes_api;
 mod status_api;
 
 mod account;
+mod bulk;
+mod live;
 mod destinations;
 mod detections;
 mod events;
@@ -36,6 +38,7 @@ mod serve;
 mod processes;
 pub mod query;
 mod queue;
+mod report;
 mod status;
 mod timeline;
 mod tree;
@@ -97,6 +100,7 @@ route_table! {
     get  "/detections/{id}/events/{event}"  Export   => events::of_detection_one;
     get  "/events/{event}"                  Export   => events::show;
     get  "/processes/{id}"                  Read     => processes::show;
+    get  "/_f/processes/{id}/children"      Read     => processes::children;
     get  "/hosts"                           Read     => hosts::list;
     get  "/hosts/{name}"                    Read     => hosts::show;
     get  "/destinations"                    Read     => destinations::list;
@@ -114,6 +118,8 @@ pub const TABLES: &[&[Route]] = &[
     allowlist_pages::ROUTES,
     assessment::ROUTES,
     baselines::ROUTES,
+    bulk::ROUTES,
+    live::ROUTES,
     coverage_api::ROUTES,
     destinations_api::ROUTES,
     detections_api::ROUTES,
@@ -122,6 +128,7 @@ pub const TABLES: &[&[Route]] = &[
     maintenance::ROUTES,
     openapi::ROUTES,
     processes_api::ROUTES,
+    report::ROUTES,
     status_api::ROUTES,
     // further features: their `ROUTES` here ..
 ];
@@ -138,6 +145,8 @@ pub fn browser(app: Arc<App>) -> Router {
         .merge(allowlist_pages::routes())
         .merge(assessment::routes())
         .merge(baselines::routes())
+        .merge(bulk::routes())
+        .merge(live::routes())
         .merge(coverage_api::routes())
         .merge(destinations_api::routes())
         .merge(detections_api::routes())
@@ -146,6 +155,7 @@ pub fn browser(app: Arc<App>) -> Router {
         .merge(maintenance::routes())
         .merge(openapi::routes())
         .merge(processes_api::routes())
+        .merge(report::routes())
         .merge(status_api::routes())
         // .. and their `routes()` here
         .fallback(|| async { Error::NotFound })
