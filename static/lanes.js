@@ -27,6 +27,15 @@
   said.className = "said";
   lane.querySelector("h3").after(said);
   const others = [...lanes.querySelectorAll(".lane > svg")].filter((svg) => svg !== drawing);
+  for (const svg of others) {
+    const clip = document.createElement("div");
+    clip.className = "clip";
+    svg.replaceWith(clip);
+    clip.append(svg);
+  }
+
+  const reset = Object.assign(document.createElement("button"), { type: "button", className: "link", textContent: "Whole time", hidden: true });
+  lane.querySelector("h3").append(" ", reset);
 
   /** Shows a part of the axis in every lane. */
   const zoom = (from, to) => {
@@ -66,8 +75,6 @@
       }],
     },
   }, data, box);
-  const reset = Object.assign(document.createElement("button"), { type: "button", className: "link", textContent: "Whole time", hidden: true });
-  lane.querySelector("h3").append(" ", reset);
   const whole = () => plot.setScale("x", { min: since, max: until });
   reset.addEventListener("click", whole);
   whole();

@@ -186,7 +186,9 @@ pub(super) fn narrow(sql: &mut QueryBuilder<Postgres>, filter: &Filter) {
     match filter.snoozed {
         Snoozed::Either => {}
         Snoozed::Awake(now) => {
-            sql.push(" and (d.status = 'closed' or d.snoozed_until is null or d.snoozed_until <= ").push_bind(now).push(")");
+            sql.push(" and (d.status = 'closed' or d.snoozed_until is null or d.snoozed_until <= ")
+                .push_bind(now)
+                .push(")");
         }
         Snoozed::Asleep(now) => {
             sql.push(" and d.snoozed_until > ").push_bind(now);

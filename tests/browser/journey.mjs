@@ -236,7 +236,7 @@ async function zooms(page, site, path) {
   await page.mouse.up();
   const whole = page.getByRole("button", { name: "Whole time" });
   await whole.waitFor();
-  assert((await page.locator(".lane > svg:not([hidden])").first().evaluate((svg) => svg.clientWidth)) > width * 2, "every lane is zoomed");
+  assert((await page.locator(".lane .clip svg").first().evaluate((svg) => svg.clientWidth)) > width * 2, "every lane is zoomed");
   await whole.click();
   await whole.waitFor({ state: "hidden" });
 }
