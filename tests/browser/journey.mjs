@@ -263,6 +263,7 @@ async function test(browser, site) {
   const opened = paths.find((one) => one.startsWith("/detections/"));
   await decidable(scripted.page, site, opened);
   await accessible(scripted, site, paths);
+  assert.deepEqual(scripted.faults, []);
   console.log(`ok: ${paths.length} pages hold WCAG 2.2 AA as far as axe sees, light and dark, at 320, 768 and 1280 px`);
   await zooms(scripted.page, site, opened);
   await twoWriters(browser, site, scripted.page, opened);
