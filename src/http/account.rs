@@ -33,6 +33,7 @@ crate::http::route_table! {
     get  "/account/password"                SignedIn => password;
     post "/account/password"                SignedIn => set_password;
     post "/account/theme"                   Public   => theme;
+    post "/account/settings"                Public   => settings;
 }
 
 /// What a request without a session brings along.
@@ -251,6 +252,28 @@ pub(crate) struct ThemeChoice {
     theme: String,
     #[serde(default)]
     next: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settings {
+    times: Option<String>,
+    keys: Option<String>,
+    #[serde(default)]
+    next: String,
+}
+
+/// `POST /account/settings`: how times are shown and whether single keys act, for a year, for this browser.
+pub(crate) async fn settings(State(app): State<Arc<App>>, OpenForm(form): OpenForm<Settings>) -> Response {
+    let mut response = Redirect::to(&safe_next(&form.next)).into_response();
+    let secure = if is_https(&app) { "; Secure" } else { "" };
+    for (cookie, chosen, known) in [(page::TIMES, form.times, ["utc", "local"]), (page::KEYS, form.keys, ["on", "off"])] {
+        let Some(word) = known.into_iter().find(|word| chosen.as_deref() == Some(word)) else { continue };
+        if let Ok(value) = HeaderValue::from_str(&format!("{cookie}={word}; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax{secure}")) {
+            response.headers_mut().append(header::SET_COOKIE, value);
+        }
+    }
+    response
 }
 
 /// `POST /account/theme`: for a year, for this browser.

@@ -20,7 +20,9 @@ use crate::{
     },
     store::{
         cpu, detections, explain, flows, processes,
+        queue as listing,
         triage::{self, Change, ChangeError},
+        undo::{self, Kept},
     },
 };
 use askama::Template;
@@ -34,13 +36,14 @@ use serde::Deserialize;
 use sqlx::{Connection as _, PgConnection};
 use std::{collections::BTreeMap, sync::Arc};
 
-/// The buttons of the bar, in the order of the design.
-const DISPOSITIONS: [(Disposition, &str); 5] = [
+/// The choices of the bar with their keys after `e`; the one that asks for more stands last, beside its field.
+const DISPOSITIONS: [(Disposition, &str); 6] = [
     (Disposition::TruePositive, "t"),
     (Disposition::BenignPositive, "b"),
-    (Disposition::FalsePositiveLogic, "l"),
-    (Disposition::FalsePositiveData, "d"),
+    (Disposition::FalsePositiveLogic, "fl"),
+    (Disposition::FalsePositiveData, "fd"),
     (Disposition::Undetermined, "u"),
+    (Disposition::Duplicate, "d"),
 ];
 
 /// What stands beside the evidence.
@@ -70,6 +73,7 @@ struct Cited {
 struct Draft {
     note: String,
     duplicate_of: String,
+    disposition: &'static str,
     faults: Vec<FieldError>,
 }
 
@@ -95,6 +99,9 @@ struct DetectionPage<'a> {
     draft: Draft,
     lasted: TimeDelta,
     has_duration: bool,
+    /// Neighbours in the list it was opened from.
+    around: (Option<DetectionId>, Option<DetectionId>),
+    asleep: Option<DateTime<Utc>>,
 }
 
 impl DetectionPage<'_> {
@@ -118,6 +125,11 @@ impl DetectionPage<'_> {
         self.blind.iter().find(|(c, _)| c.to_string() == class).map_or("", |(_, reason)| reason)
     }
 
+    fn there(&self, id: &DetectionId) -> String {
+        let from = if self.from.is_empty() { String::new() } else { format!("?from={}", form_urlencoded::byte_serialize(self.from.as_bytes()).collect::<String>()) };
+        format!("/detections/{id}{from}")
+    }
+
     fn closed(&self) -> bool {
         self.d.status == Status::Closed
     }
@@ -130,20 +142,21 @@ pub(crate) async fn show(
     RawQuery(query): RawQuery,
     State(app): State<Arc<App>>,
 ) -> Result<Response> {
-    let from = Fields::parse(query.as_deref()).one("from").unwrap_or_default().to_owned();
+    let fields = Fields::parse(query.as_deref());
     let mut conn = app.db.web.acquire().await?;
-    answer(&mut conn, &who, id, from, Draft::default(), StatusCode::OK, app.clock.now()).await
+    answer(&mut conn, &who, id, &fields, Draft::default(), StatusCode::OK, app.clock.now()).await
 }
 
 async fn answer(
     conn: &mut PgConnection,
     who: &Who,
     id: DetectionId,
-    from: String,
+    fields: &Fields,
     draft: Draft,
     status: StatusCode,
     now: DateTime<Utc>,
 ) -> Result<Response> {
+    let from = fields.one("from").unwrap_or_default().to_owned();
     let d = detections::full(conn, id).await?.ok_or(Error::NotFound)?;
     let (group, groups) = detections::groups_of(conn, id).await?.ok_or(Error::NotFound)?;
     let content = &d.content;
@@ -152,13 +165,15 @@ async fn answer(
     // A miner that started before its first evidence is drawn from its start, within reason.
     let started = content.process.as_ref().and_then(|p| p.started_at).filter(|at| content.first_seen - *at < TimeDelta::days(2));
     let axis = Axis::around(started.unwrap_or(content.first_seen).min(content.first_seen), content.last_seen);
+    let (axis, zoomed) = axis.zoomed(fields, now)?;
     let load = cpu::lane(conn, id.host, group, axis.since, axis.until).await?;
     let flows = flows::of_groups(conn, id.host, &groups, axis.since, axis.until).await?;
     let lineage = match &content.process {
-        Some(process) => processes::lineage(conn, process.id).await?,
+        Some(process) => processes::lineage(conn, process.id, processes::Reach::default()).await?,
         None => Vec::new(),
     };
     let launchers = launchers(&d);
+    let filter = queue::filter(&Fields::parse(Some(&from)), who.name(), now)?;
     let page = DetectionPage {
         chrome: Chrome::load(conn, who, Section::Queue, now).await?,
         verdict: view::verdict_words(content),
@@ -168,12 +183,18 @@ async fn answer(
         classes: view::classes(content),
         explanations: explanations(conn, &d).await?,
         before: before(conn, &d).await?,
-        timeline: timeline::draw(axis, &lives, &load, &flows, &content.evidence),
+        timeline: Timeline {
+            zoomed,
+            from: Some(from.clone()).filter(|from| !from.is_empty()),
+            ..timeline::draw(axis, &lives, &load, &flows, &content.evidence)
+        },
         tree: content.process.as_ref().map(|p| tree::rows(&lineage, p.id, &launchers)).unwrap_or_default(),
         chain: tree::chain(&lineage),
         journal: detections::journal(conn, id).await?,
         cited: cited(&d),
         blind: blind(&d),
+        around: listing::neighbours(conn, &filter, id).await?,
+        asleep: detections::snoozed_until(conn, id).await?.filter(|until| *until > now),
         from,
         draft,
         lasted: content.last_seen - content.first_seen,
@@ -280,6 +301,8 @@ pub(crate) struct Decision {
     act: Option<Act>,
     note: Option<String>,
     duplicate_of: Option<String>,
+    /// Of a snooze; 0 ends it.
+    hours: Option<i64>,
     #[serde(default)]
     from: String,
 }
@@ -288,6 +311,8 @@ pub(crate) struct Decision {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Act {
+    /// Close with the chosen disposition.
+    Close,
     /// Save the note.
     Note,
     /// Take it.
@@ -296,12 +321,14 @@ enum Act {
     Release,
     /// Open it again.
     Reopen,
+    /// Hide it for some hours.
+    Snooze,
 }
 
 impl Decision {
     fn change(&self, d: &Detection, name: &str) -> Change {
         let mut change = Change { version: Some(self.version), note: self.note.clone().map(Some), ..Change::default() };
-        if let Some(disposition) = self.disposition {
+        if let Some(disposition) = self.closes() {
             change.status = Some(Status::Closed);
             change.disposition = Some(disposition);
             change.assignee = d.assignee.is_none().then(|| Some(name.to_owned()));
@@ -317,14 +344,20 @@ impl Decision {
             }
             Some(Act::Release) => change.assignee = Some(None),
             Some(Act::Reopen) => change.status = Some(Status::New),
-            Some(Act::Note) | None => {}
+            Some(Act::Note | Act::Close | Act::Snooze) | None => {}
         }
         change
     }
 
+    /// What it is closed as, if it is: another button leaves the choice for later.
+    fn closes(&self) -> Option<Disposition> {
+        self.disposition.filter(|_| matches!(self.act, None | Some(Act::Close)))
+    }
+
     /// What the form itself asks beyond the rules of every change.
     fn faults(&self, d: &Detection) -> Vec<FieldError> {
-        match self.disposition {
+        match self.closes() {
+            None if self.act == Some(Act::Close) => vec![FieldError::new("disposition", "choose why it is closed")],
             Some(Disposition::Undetermined) if self.note.is_none() && d.note.is_none() => {
                 vec![FieldError::new("note", "say what was looked at: undetermined needs a note")]
             }
@@ -336,12 +369,14 @@ impl Decision {
     }
 
     fn said(&self) -> String {
-        match (self.disposition, self.act) {
+        match (self.closes(), self.act) {
             (Some(disposition), _) => format!("Closed: {}.", view::disposition_words(disposition).0.to_lowercase()),
             (None, Some(Act::Assign)) => "It is yours.".to_owned(),
             (None, Some(Act::Release)) => "Nobody has it now.".to_owned(),
             (None, Some(Act::Reopen)) => "Opened again.".to_owned(),
-            (None, Some(Act::Note) | None) => "Note saved.".to_owned(),
+            (None, Some(Act::Snooze)) if self.hours == Some(0) => "Back in the queue.".to_owned(),
+            (None, Some(Act::Snooze)) => "Snoozed.".to_owned(),
+            (None, Some(Act::Note | Act::Close) | None) => "Note saved.".to_owned(),
         }
     }
 }
@@ -360,9 +395,16 @@ pub(crate) async fn change(
     if faults.is_empty() {
         let mut tx = conn.begin().await?;
         match triage::change(&mut tx, id, Some(form.version), &form.change(&d, who.name()), &who.actor, now).await {
-            Ok(_) => {
+            Ok(applied) => {
+                if let (Some(Act::Snooze), Some(hours)) = (form.act, form.hours) {
+                    let until = (hours > 0).then(|| now + TimeDelta::hours(hours.min(24 * 90)));
+                    triage::snooze(&mut tx, id, until, &who.actor, now).await?;
+                }
+                let kept: Vec<Kept> = Kept::of(id, &applied).into_iter().collect();
+                let number = if kept.is_empty() { None } else { Some(undo::keep(&mut tx, who.name(), &form.said(), &kept, now).await?) };
                 tx.commit().await?;
-                return go_on(&mut conn, &d, &form, now).await;
+                app.marked.notify_one();
+                return go_on(&mut conn, &d, &form, who.name(), number, now).await;
             }
             Err(ChangeError::NotFound) => return Err(Error::NotFound),
             Err(ChangeError::Stale(_)) => {
@@ -373,30 +415,29 @@ pub(crate) async fn change(
             Err(ChangeError::Other(error)) => return Err(error.into()),
         }
     }
-    let draft = Draft { note: form.note.unwrap_or_default(), duplicate_of: form.duplicate_of.unwrap_or_default(), faults };
-    answer(&mut conn, &who, id, form.from, draft, StatusCode::UNPROCESSABLE_ENTITY, now).await
+    let draft = Draft { note: form.note.unwrap_or_default(), duplicate_of: form.duplicate_of.unwrap_or_default(), disposition: form.disposition.map_or("", Disposition::as_str), faults };
+    let fields = Fields::default().with("from", Some(&form.from));
+    answer(&mut conn, &who, id, &Fields::parse(fields.strip_prefix('?')), draft, StatusCode::UNPROCESSABLE_ENTITY, now).await
 }
 
 /// After closing: the next detection of the filter it was opened from. After anything else: the same page.
-async fn go_on(conn: &mut PgConnection, d: &Detection, form: &Decision, now: DateTime<Utc>) -> Result<Response> {
+async fn go_on(conn: &mut PgConnection, d: &Detection, form: &Decision, me: &str, number: Option<i64>, now: DateTime<Utc>) -> Result<Response> {
     let query = |from: &str| {
         if from.is_empty() { String::new() } else { format!("?from={}", form_urlencoded::byte_serialize(from.as_bytes()).collect::<String>()) }
     };
     let here = |id: DetectionId| format!("{}{}", paths::Detection { id }, query(&form.from));
-    if form.disposition.is_none() {
-        return Ok(page::go(&here(d.id), &form.said()));
+    if form.closes().is_none() {
+        return Ok(page::go_with_undo(&here(d.id), &form.said(), number));
     }
-    let mut filter = queue::filter(&Fields::parse(Some(&form.from)), now)?;
-    filter.limit = 1;
-    filter.after = Some(detections::Cursor::at(d));
-    let mut next = detections::list(conn, &filter).await?.items.pop();
-    if next.is_none() {
-        filter.after = None;
-        next = detections::list(conn, &filter).await?.items.pop().filter(|other| other.id != d.id);
-    }
+    let filter = queue::filter(&Fields::parse(Some(&form.from)), me, now)?;
+    let next = match listing::neighbours(conn, &filter, d.id).await? {
+        (_, Some(next)) => Some(next),
+        // the last of the list: begin again at its top
+        _ => listing::ids(conn, &detections::Filter { after: None, ..filter }, 2).await?.into_iter().map(|(id, _)| id).find(|id| *id != d.id),
+    };
     Ok(match next {
-        Some(next) => page::go(&here(next.id), &format!("{} This is the next one.", form.said())),
-        None => page::go(&format!("/{}", if form.from.is_empty() { String::new() } else { format!("?{}", form.from) }), &form.said()),
+        Some(next) => page::go_with_undo(&here(next), &format!("{} This is the next one.", form.said()), number),
+        None => page::go_with_undo(&format!("/{}", queue::canonical(&Fields::parse(Some(&form.from)))), &form.said(), number),
     })
 }
 
@@ -442,6 +483,8 @@ async fn conflict(conn: &mut PgConnection, who: &Who, id: DetectionId, form: Dec
         Difference { field: "Note", yours: yours(change.note.map(or_none), note.clone()), now: note },
     ];
     let act = match form.act {
+        Some(Act::Close) => "close",
+        Some(Act::Snooze) => "snooze",
         Some(Act::Assign) => "assign",
         Some(Act::Release) => "release",
         Some(Act::Reopen) => "reopen",

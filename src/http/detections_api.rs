@@ -11,6 +11,7 @@ use crate::{
     model::detection::{Detection, Verdict},
     store::{
         detections::{self, QUEUE},
+        queue, terms,
         triage::{self, Change, ChangeError},
     },
 };
@@ -62,11 +63,12 @@ pub(crate) async fn list(_: Allowed<Read>, Filter(query): Filter<Query>, State(a
         verdicts: verdicts(query.verdict.as_deref())?,
         statuses: api::words(query.status.as_deref())?,
         severities: api::words(query.severity.as_deref())?,
-        q: query.q,
+        terms: query.q.as_deref().unwrap_or_default().parse().map_err(|e: terms::UnknownField| Error::Malformed(format!("`q`: {e}")))?,
         since: query.since,
         until: query.until,
-        after: cursor.map_err(|e: detections::BadCursor| Error::Malformed(e.to_string()))?,
+        after: cursor.map_err(|e: queue::BadCursor| Error::Malformed(e.to_string()))?,
         limit: api::limit(query.limit),
+        ..detections::Filter::default()
     };
     let mut conn = app.db.web.acquire().await?;
     let page = detections::list(&mut conn, &filter).await?;

@@ -28,6 +28,8 @@ struct Shown {
     protocol: Option<String>,
     token: Option<String>,
     raw: Option<String>,
+    /// Of the record as it was sent.
+    sha256: Option<String>,
     cut: bool,
 }
 
@@ -72,7 +74,7 @@ pub(crate) async fn of_detection(
     answer(&mut conn, &who, &app, Some(id), &cited).await
 }
 
-async fn cited(conn: &mut PgConnection, id: DetectionId) -> Result<Vec<EventRef>> {
+pub(super) async fn cited(conn: &mut PgConnection, id: DetectionId) -> Result<Vec<EventRef>> {
     let d = detections::full(conn, id).await?.ok_or(Error::NotFound)?;
     let proofs = d.content.evidence.iter().flat_map(|e| e.events.iter().copied());
     let mut all: Vec<EventRef> = proofs.chain(d.content.persistence.iter().map(|p| p.event)).collect();
@@ -114,6 +116,7 @@ fn view(event: EventRef, stored: events::Stored) -> Shown {
     let fields = stored.fact.as_object().map(|row| {
         row.iter().filter(|(_, v)| !v.is_null()).map(|(name, value)| (name.clone(), text(value))).collect()
     });
+    let sha256 = stored.raw.as_deref().map(super::report::sha256);
     let raw = stored.raw.map(|bytes| readable(&bytes));
     let cut = raw.as_ref().is_some_and(|r| r.chars().nth(SHOWN).is_some());
     Shown {
@@ -124,6 +127,7 @@ fn view(event: EventRef, stored: events::Stored) -> Shown {
         protocol: stored.protocol,
         token: stored.token,
         raw: raw.map(|r| r.chars().take(SHOWN).collect()),
+        sha256,
         cut,
     }
 }

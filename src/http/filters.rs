@@ -83,6 +83,12 @@ pub fn utc(at: &DateTime<Utc>, _: &dyn askama::Values) -> askama::Result<String>
     Ok(utc_text(*at))
 }
 
+/// Minute as the fields of a page take it: `2026-11-21T02:13Z`.
+#[askama::filter_fn]
+pub fn minute(at: &DateTime<Utc>, _: &dyn askama::Values) -> askama::Result<String> {
+    Ok(at.format("%Y-%m-%dT%H:%MZ").to_string())
+}
+
 /// Time of day.
 #[askama::filter_fn]
 pub fn hm(at: &DateTime<Utc>, _: &dyn askama::Values) -> askama::Result<String> {

@@ -32,6 +32,8 @@ mod status_api;
 mod tunables;
 
 mod account;
+mod bulk;
+mod live;
 mod destinations;
 mod detections;
 mod events;
@@ -42,6 +44,7 @@ mod serve;
 mod processes;
 pub mod query;
 mod queue;
+mod report;
 mod status;
 mod timeline;
 mod tree;
@@ -103,6 +106,7 @@ route_table! {
     get  "/detections/{id}/events/{event}"  Export   => events::of_detection_one;
     get  "/events/{event}"                  Export   => events::show;
     get  "/processes/{id}"                  Read     => processes::show;
+    get  "/_f/processes/{id}/children"      Read     => processes::children;
     get  "/hosts"                           Read     => hosts::list;
     get  "/hosts/{name}"                    Read     => hosts::show;
     get  "/destinations"                    Read     => destinations::list;
@@ -122,6 +126,8 @@ pub const TABLES: &[&[Route]] = &[
     baselines::ROUTES,
     campaigns::ROUTES,
     learned::ROUTES,
+    bulk::ROUTES,
+    live::ROUTES,
     coverage_api::ROUTES,
     destinations_api::ROUTES,
     detections_api::ROUTES,
@@ -132,6 +138,7 @@ pub const TABLES: &[&[Route]] = &[
     openapi::ROUTES,
     processes_api::ROUTES,
     runbook::ROUTES,
+    report::ROUTES,
     status_api::ROUTES,
     tunables::ROUTES,
     // further features: their `ROUTES` here ..
@@ -151,6 +158,8 @@ pub fn browser(app: Arc<App>) -> Router {
         .merge(baselines::routes())
         .merge(campaigns::routes())
         .merge(learned::routes())
+        .merge(bulk::routes())
+        .merge(live::routes())
         .merge(coverage_api::routes())
         .merge(destinations_api::routes())
         .merge(detections_api::routes())
@@ -161,6 +170,7 @@ pub fn browser(app: Arc<App>) -> Router {
         .merge(openapi::routes())
         .merge(processes_api::routes())
         .merge(runbook::routes())
+        .merge(report::routes())
         .merge(status_api::routes())
         .merge(tunables::routes())
         // .. and their `routes()` here

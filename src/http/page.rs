@@ -25,6 +25,11 @@ pub const FLASH: &str = "cf_flash";
 /// Cookie that holds `light` or `dark`.
 pub const THEME: &str = "cf_theme";
 
+/// Cookie that says `local` when times are shown in the browser's zone too.
+pub const TIMES: &str = "cf_times";
+/// Cookie that says `off` when single keys do nothing.
+pub const KEYS: &str = "cf_keys";
+
 /// Colours a visitor chose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Theme {
@@ -68,8 +73,14 @@ pub struct Visit {
     pub here: String,
     /// Chosen colours.
     pub theme: Theme,
+    /// `utc` or `local`.
+    pub times: &'static str,
+    /// `on` or `off`: single keys.
+    pub keys: &'static str,
     /// Message of the page before.
     pub flash: Option<String>,
+    /// Number of the decision it is about, if it can be taken back.
+    pub undo: Option<i64>,
     /// What htmx wants.
     pub hx: Hx,
 }
@@ -78,7 +89,15 @@ impl Visit {
     /// Reads the request.
     pub fn of(parts: &Parts) -> Self {
         let flash = cookie(&parts.headers, FLASH).and_then(|v| URL_SAFE_NO_PAD.decode(v).ok()).and_then(|b| String::from_utf8(b).ok());
+        let (flash, undo) = match flash.as_deref().and_then(|text| text.rsplit_once(UNDO)) {
+            Some((text, number)) => (Some(text.to_owned()), number.parse().ok()),
+            None => (flash, None),
+        };
+        let is = |name, value| cookie(&parts.headers, name) == Some(value);
         Self {
+            times: if is(TIMES, "local") { "local" } else { "utc" },
+            keys: if is(KEYS, "off") { "off" } else { "on" },
+            undo,
             here: parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string),
             theme: Theme::of(cookie(&parts.headers, THEME)),
             flash,
@@ -170,7 +189,7 @@ impl Chrome {
             csrf: who.session().map(|s| s.csrf.clone()).unwrap_or_default(),
             visit: who.visit.clone(),
             section,
-            open: detections::open_count(conn).await?,
+            open: detections::open_count(conn, now).await?,
             behind: detections::behind(conn, now).await?,
             now,
             may: [P::Export, P::Triage, P::Propose, P::Tune, P::Approve, P::Audit, P::Administer]
@@ -240,6 +259,17 @@ impl Chrome {
 pub fn render(status: StatusCode, page: &impl Template) -> Result<Response, Error> {
     let html = page.render()?;
     Ok((status, [(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"))], html).into_response())
+}
+
+/// Between a message and the number of what it is about.
+const UNDO: char = '\u{1f}';
+
+/// 303 to a page that shows the message once, with a button that takes the decision back.
+pub fn go_with_undo(to: &impl fmt::Display, message: &str, number: Option<i64>) -> Response {
+    match number {
+        Some(number) => go(to, &format!("{message}{UNDO}{number}")),
+        None => go(to, message),
+    }
 }
 
 /// 303 to a page that shows the message once.

@@ -42,10 +42,24 @@ paths! {
     DetectionEvents { id: DetectionId } "/detections/{id}/events";
     /// One raw event, seen from its detection.
     DetectionEvent { id: DetectionId, event: EventRef } "/detections/{id}/events/{event}";
+    /// Its report, to print.
+    DetectionReport { id: DetectionId } "/detections/{id}/report";
+    /// The same as Markdown.
+    DetectionMarkdown { id: DetectionId } "/detections/{id}/report.md";
+    /// The same as JSON.
+    DetectionJson { id: DetectionId } "/detections/{id}/report.json";
+    /// Its raw records, a line each.
+    DetectionRecords { id: DetectionId } "/detections/{id}/events.jsonl";
+    /// The record of one event, as it was sent.
+    EventRaw { event: EventRef } "/events/{event}/raw";
+    /// Its story in the row of a list.
+    DetectionPeek { id: DetectionId } "/_f/detections/{id}/peek";
     /// One raw event.
     Event { event: EventRef } "/events/{event}";
     /// One process.
     Process { id: ProcessId } "/processes/{id}";
+    /// Its children, page by page.
+    ProcessChildren { id: ProcessId } "/_f/processes/{id}/children";
     /// Machines.
     Hosts "/hosts";
     /// One machine by name.

@@ -3,6 +3,7 @@
 //! Positions are percent of the width, so that nothing is scaled but the load (interface design, section 9).
 
 use crate::{
+    http::query::Fields,
     model::{code::Class, detection::Evidence},
     store::{cpu::Lane, flows::Flow, processes::Process},
 };
@@ -58,6 +59,11 @@ pub(crate) struct Load {
 /// The lanes of a page.
 #[derive(Debug, Clone)]
 pub(crate) struct Timeline {
+    pub(crate) axis: Axis,
+    /// Not the whole time is shown.
+    pub(crate) zoomed: bool,
+    /// List the page was opened from, kept by the form.
+    pub(crate) from: Option<String>,
     pub(crate) ticks: Vec<Tick>,
     pub(crate) lives: Vec<Bar>,
     pub(crate) lives_more: usize,
@@ -84,6 +90,15 @@ pub(crate) struct Axis {
 impl Axis {
     pub(crate) fn around(first: DateTime<Utc>, last: DateTime<Utc>) -> Self {
         Self { since: first - MARGIN, until: last.max(first) + MARGIN }
+    }
+
+    /// The part of it that an address asks for by `since` and `until`.
+    pub(crate) fn zoomed(self, fields: &Fields, now: DateTime<Utc>) -> crate::http::Result<(Self, bool)> {
+        let since = fields.time("since", now)?.unwrap_or(self.since).clamp(self.since, self.until);
+        let until = fields.time("until", now)?.unwrap_or(self.until).clamp(self.since, self.until);
+        let part = Self { since, until };
+        let whole = until - since < TimeDelta::minutes(1) || (since <= self.since && until >= self.until);
+        Ok(if whole { (self, false) } else { (part, true) })
     }
 
     fn share(&self, at: DateTime<Utc>) -> f64 {
@@ -154,6 +169,9 @@ pub(crate) fn draw(axis: Axis, lives: &[Process], load: &Lane, flows: &[Flow], e
     let shares: Vec<f32> = load.points.iter().filter_map(|p| p.share).collect();
     let (marks, mark_rows) = marks(&axis, evidence);
     Timeline {
+        axis,
+        zoomed: false,
+        from: None,
         ticks: axis.ticks(),
         lives: bars.collect(),
         lives_more: lives.len().saturating_sub(LIVES),

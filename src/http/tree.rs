@@ -3,13 +3,10 @@
 
 use crate::{
     model::ids::ProcessId,
-    store::processes::{DEPTH, Process, ROWS},
+    store::processes::{DEPTH, Place, Process, ROWS},
 };
 use chrono::TimeDelta;
 use std::collections::{BTreeMap, HashSet};
-
-/// Children drawn under one process before "more".
-const CHILDREN: usize = 20;
 
 /// A task, WMI consumer, service or script between parent and child.
 #[derive(Debug, Clone)]
@@ -43,8 +40,8 @@ pub(crate) enum Node {
     },
     /// What started the rows below.
     Launcher(Launcher),
-    /// Children not drawn.
-    More { id: ProcessId, count: i64 },
+    /// Children not drawn: those after a place, or siblings of the line that leads to the process.
+    More { id: ProcessId, count: i64, after: Option<Place>, siblings: bool },
     /// Ends a walk that came back.
     Cycle(ProcessId),
 }
@@ -84,7 +81,7 @@ impl<'a> Walk<'a> {
             self.out.push(Row { node: Node::Launcher(launcher.clone()), opens: true, closes: 0 });
         }
         let children = self.children.get(&process.id.own).cloned().unwrap_or_default();
-        let shown = if level > DEPTH * 2 { &[] } else { children.get(..CHILDREN).unwrap_or(&children) };
+        let shown = if level > DEPTH * 2 { &[] } else { children.as_slice() };
         let more = process.children - i64::try_from(shown.len()).unwrap_or(0);
         self.out.push(Row {
             node: Node::Process {
@@ -100,7 +97,10 @@ impl<'a> Walk<'a> {
             self.down(child, level + 1);
         }
         if more > 0 {
-            self.out.push(Row { node: Node::More { id: process.id, count: more }, opens: false, closes: 0 });
+            let siblings = process.depth < 0;
+            let after = shown.last().filter(|_| !siblings).map(|last| last.place());
+            let count = if after.is_some() { process.children } else { more };
+            self.out.push(Row { node: Node::More { id: process.id, count, after, siblings }, opens: false, closes: 0 });
         }
         let ends = usize::from(!shown.is_empty() || more > 0) + logical;
         if let Some(last) = self.out.last_mut() {
@@ -128,6 +128,25 @@ pub(crate) fn chain(lineage: &[Process]) -> Vec<(String, ProcessId)> {
         .collect()
 }
 
+/// Children of a process as rows, and what comes after them.
+pub(crate) fn children(id: ProcessId, list: Vec<Process>, more: bool) -> Vec<Row> {
+    let last = list.last().filter(|_| more).map(Process::place);
+    let mut out = Vec::new();
+    for process in list {
+        let (own, below) = (process.id, process.children);
+        let lived = process.ended_at.map(|end| end - process.started_at);
+        let node = Node::Process { parent: parentage(&process), process: Box::new(process), focus: false, lived };
+        out.push(Row { node, opens: below > 0, closes: 0 });
+        if below > 0 {
+            out.push(Row { node: Node::More { id: own, count: below, after: None, siblings: false }, opens: false, closes: 1 });
+        }
+    }
+    if last.is_some() {
+        out.push(Row { node: Node::More { id, count: 0, after: last, siblings: false }, opens: false, closes: 0 });
+    }
+    out
+}
+
 /// Whether the walk met a limit.
 pub(crate) fn is_capped(lineage: &[Process]) -> bool {
     i64::try_from(lineage.len()).unwrap_or(i64::MAX) > ROWS || lineage.iter().any(|p| p.depth.abs() >= DEPTH)
@@ -145,7 +164,7 @@ mod tests {
         Process {
             id: id(own), started_at: at, ended_at: None, last_sign: at, start_observed: true, pid: None, image: None,
             command_line: None, original_file_name: None, sha256: None, signer: None, signature: None, user_name: None,
-            integrity: None, parent_image: None, parent_pid: None, parent: parent.map(id), group: GroupKey(0), event: None,
+            guid: None, integrity: None, parent_image: None, parent_pid: None, parent: parent.map(id), group: GroupKey(0), event: None,
             depth, children,
         }
     }

@@ -44,8 +44,8 @@ pub fn state_words(class: Class, state: &ClassState) -> String {
     let reason = state.reason.as_deref().map(reveal).unwrap_or_default();
     let with = |words: &str| if reason.is_empty() { words.to_owned() } else { format!("{words}: {reason}") };
     match state.state {
+        State::Met | State::Below if class == Class::B => format!("lowers the score by {}", number(-state.score)),
         State::Met => format!("met {} of {}", number(state.score), number(class.cap())),
-        State::Below if class == Class::B => format!("lowers the score by {}", number(-state.score)),
         State::Below => format!("below: {} of {}", number(state.score), number(class.minimum())),
         State::ObservedAbsent => "looked, found nothing".to_owned(),
         State::Unobservable => with("no coverage"),
@@ -119,18 +119,23 @@ pub fn classes(content: &Content) -> Vec<ClassView<'_>> {
 
 /// A verdict as shown.
 pub fn verdict_words(content: &Content) -> String {
-    match content.verdict {
+    let covered = content.evidence.iter().find_map(|e| e.suppressed_by.as_deref());
+    verdict_of(content.verdict, &content.classes, covered)
+}
+
+/// The same from its parts.
+pub fn verdict_of(verdict: Verdict, classes: &BTreeMap<Class, ClassState>, covered_by: Option<&str>) -> String {
+    match verdict {
         Verdict::Alert => "Alert".to_owned(),
         Verdict::Partial => {
             let blind: Vec<String> =
-                content.classes.iter().filter(|(_, s)| s.state == State::Unobservable).map(|(class, _)| class.to_string()).collect();
+                classes.iter().filter(|(_, s)| s.state == State::Unobservable).map(|(class, _)| class.to_string()).collect();
             if blind.is_empty() { "Partial".to_owned() } else { format!("Partial: {} not observable", blind.join(", ")) }
         }
         Verdict::EarlyWarning => "Early warning".to_owned(),
         Verdict::Candidate => "Candidate".to_owned(),
         Verdict::Suppressed => {
-            let by = content.evidence.iter().find_map(|e| e.suppressed_by.as_deref()).unwrap_or("an entry");
-            format!("Suppressed by {}", reveal(by))
+            format!("Suppressed by {}", reveal(covered_by.unwrap_or("an entry")))
         }
         Verdict::NotAssessable => "Not assessable".to_owned(),
         Verdict::None => "No verdict".to_owned(),

@@ -86,6 +86,16 @@ pub async fn any(conn: &mut PgConnection) -> sqlx::Result<bool> {
     sqlx::query_scalar!(r#"select exists (select from account) as "any!""#).fetch_one(conn).await
 }
 
+/// Names of the accounts that can be given work, at most 100.
+pub async fn names(conn: &mut PgConnection) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        "-- store::accounts::names
+        select name from account where disabled_at is null and role in ('analyst', 'lead', 'admin') order by name limit 100"
+    )
+    .fetch_all(conn)
+    .await
+}
+
 /// All accounts by name.
 pub async fn list(conn: &mut PgConnection) -> anyhow::Result<Vec<Account>> {
     sqlx::query!(

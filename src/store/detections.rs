@@ -1,24 +1,30 @@
 //! Detections as pages and API read them. What people change is in `store::triage`, what the worker records in its own file.
 
-use crate::model::{
-    detection::{Analytic, Content, Detection, HostSummary, Severity, Status, Verdict},
-    ids::{DetectionId, GroupKey, HostId},
+use crate::{
+    model::{
+        detection::{Analytic, Content, Detection, HostSummary, Severity, Status, Verdict},
+        ids::{DetectionId, GroupKey, HostId},
+    },
+    store::{
+        queue::{self, Cursor, Order, read},
+        terms::Terms,
+    },
 };
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::{Deserialize, Serialize};
-use sqlx::{PgConnection, types::Json};
+use sqlx::{FromRow as _, PgConnection, QueryBuilder, Row as _, types::Json};
 
 /// Counts on pages stop here: `1,000+`.
 pub const COUNT_CAP: i64 = 1_000;
 
 /// How many detections the queue's default view holds, up to [`COUNT_CAP`].
-pub async fn open_count(conn: &mut PgConnection) -> sqlx::Result<i64> {
+pub async fn open_count(conn: &mut PgConnection, now: DateTime<Utc>) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
         r#"select count(*) as "n!" from (
              select from detection
-             where status <> 'closed' and verdict in ('alert', 'partial', 'early_warning') limit $1) open"#,
-        COUNT_CAP
+             where status <> 'closed' and verdict in ('alert', 'partial', 'early_warning') and (snoozed_until is null or snoozed_until <= $2)
+             limit $1) open"#,
+        COUNT_CAP,
+        now
     )
     .fetch_one(conn)
     .await
@@ -60,55 +66,38 @@ pub struct Filter {
     pub statuses: Vec<Status>,
     /// Severity.
     pub severities: Vec<Severity>,
-    /// Text anywhere in it, without case.
-    pub q: Option<String>,
+    /// Text, with or without fields.
+    pub terms: Terms,
+    /// Account names; empty text = nobody.
+    pub owners: Vec<String>,
+    /// Whether snoozed ones are shown.
+    pub snoozed: Snoozed,
     /// Seen at or after this event time.
     pub since: Option<DateTime<Utc>>,
     /// Seen before this event time.
     pub until: Option<DateTime<Utc>>,
     /// Where the page before ended.
     pub after: Option<Cursor>,
+    /// How they are sorted.
+    pub order: Order,
     /// At most so many.
     pub limit: i64,
 }
 
+/// What becomes of snoozed detections, at an instant of the wall clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Snoozed {
+    /// They are like others.
+    #[default]
+    Either,
+    /// They are left out.
+    Awake(DateTime<Utc>),
+    /// Only they.
+    Asleep(DateTime<Utc>),
+}
+
 /// Verdicts of the queue.
 pub const QUEUE: [Verdict; 3] = [Verdict::Alert, Verdict::Partial, Verdict::EarlyWarning];
-
-/// A place in the order of detections: severity, score, last seen, then the key.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Cursor(i16, f32, i64, i64, i64);
-
-impl Cursor {
-    /// The place of a detection that is already at hand.
-    pub fn at(detection: &Detection) -> Self {
-        let content = &detection.content;
-        let rank = Severity::ALL.iter().zip(0i16..).find_map(|(s, n)| (*s == content.severity).then_some(n)).unwrap_or(0);
-        #[expect(clippy::cast_possible_truncation, reason = "the column is real: the same rounding as when it was stored")]
-        let score = content.analytics.iter().map(|a| a.score).fold(0.0, f64::max) as f32;
-        Self(rank, score, content.last_seen.timestamp_micros(), detection.id.host.0, detection.id.own)
-    }
-}
-
-impl std::fmt::Display for Cursor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let json = serde_json::to_vec(self).map_err(|_| std::fmt::Error)?;
-        f.write_str(&URL_SAFE_NO_PAD.encode(json))
-    }
-}
-
-/// A text that is no cursor of ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a cursor: take `next_cursor` of the page before")]
-pub struct BadCursor;
-
-impl std::str::FromStr for Cursor {
-    type Err = BadCursor;
-    fn from_str(text: &str) -> Result<Self, BadCursor> {
-        let json = URL_SAFE_NO_PAD.decode(text).map_err(|_| BadCursor)?;
-        serde_json::from_slice(&json).map_err(|_| BadCursor)
-    }
-}
 
 /// One page of detections.
 #[derive(Debug, Clone)]
@@ -119,13 +108,11 @@ pub struct Page {
     pub next: Option<Cursor>,
 }
 
+#[derive(sqlx::FromRow)]
 struct Row {
     host_id: i64,
     detection_id: i64,
     version: i32,
-    severity_rank: i16,
-    score: f32,
-    last_seen: DateTime<Utc>,
     content: Json<Content>,
     status: String,
     disposition: Option<String>,
@@ -142,15 +129,7 @@ struct Row {
     class: Option<String>,
 }
 
-fn read<T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>>(text: &str) -> sqlx::Result<T> {
-    text.parse().map_err(|e| sqlx::Error::Decode(Box::new(e)))
-}
-
 impl Row {
-    fn cursor(&self) -> Cursor {
-        Cursor(self.severity_rank, self.score, self.last_seen.timestamp_micros(), self.host_id, self.detection_id)
-    }
-
     fn detection(self) -> sqlx::Result<Detection> {
         Ok(Detection {
             id: DetectionId { host: HostId(self.host_id), own: self.detection_id },
@@ -176,93 +155,29 @@ impl Row {
     }
 }
 
-fn words<T: ToString>(list: &[T]) -> Option<Vec<String>> {
-    (!list.is_empty()).then(|| list.iter().map(ToString::to_string).collect())
-}
-
-/// Detections, worst first. Keyset on the index of open detections.
+/// Detections as the API lists them.
 pub async fn list(conn: &mut PgConnection, filter: &Filter) -> sqlx::Result<Page> {
-    // Text is searched as it is written in JSON, where `\` is doubled.
-    let q = filter.q.as_ref().map(|q| serde_json::Value::from(q.as_str()).to_string());
-    let q = q.as_deref().and_then(|q| q.get(1..q.len() - 1));
-    let after = filter.after;
-    let mut rows = sqlx::query_as!(
-        Row,
-        r#"select d.host_id, d.detection_id, d.version, d.severity_rank, d.score, d.last_seen, d.content as "content: Json<Content>", d.status,
-             d.disposition, d.assignee, d.note, d.duplicate_of, d.recurrence_of, d.campaign, d.detected_at,
-             h.name, h.tier, h.role, h.tags, h.class
-           from detection d join host h using (host_id)
-           where ($1::text is null or h.name = lower($1) or split_part(h.name, '.', 1) = lower($1))
-             and ($2::text[] is null or d.analytics && $2)
-             and ($3::text[] is null or d.verdict = any($3))
-             and ($4::text[] is null or d.status = any($4))
-             and ($5::text[] is null or d.severity = any($5))
-             and ($6::text is null or strpos(lower(d.content::text), lower($6)) > 0 or strpos(h.name, lower($6)) > 0)
-             and ($7::timestamptz is null or d.last_seen >= $7)
-             and ($8::timestamptz is null or d.first_seen < $8)
-             and ($9::smallint is null or (d.severity_rank, d.score, d.last_seen) < ($9, $10::real, $11::timestamptz)
-               or ((d.severity_rank, d.score, d.last_seen) = ($9, $10, $11) and (d.host_id, d.detection_id) > ($12::bigint, $13::bigint)))
-           order by d.severity_rank desc, d.score desc, d.last_seen desc, d.host_id, d.detection_id
-           limit $14"#,
-        filter.host,
-        words(&filter.analytics) as _,
-        words(&filter.verdicts) as _,
-        words(&filter.statuses) as _,
-        words(&filter.severities) as _,
-        q,
-        filter.since,
-        filter.until,
-        after.map(|c| c.0),
-        after.map(|c| c.1),
-        after.and_then(|c| DateTime::from_timestamp_micros(c.2)),
-        after.map(|c| c.3),
-        after.map(|c| c.4),
-        filter.limit + 1
-    )
-    .fetch_all(conn)
-    .await?;
+    let mut sql = QueryBuilder::new(
+        "-- store::detections::list\nselect d.host_id, d.detection_id, d.version, d.content, d.status, d.disposition, d.assignee, d.note,
+         d.duplicate_of, d.recurrence_of, d.campaign, d.detected_at, h.name, h.tier, h.role, h.tags, h.class, ",
+    );
+    sql.push(queue::place(filter.order));
+    queue::narrow(&mut sql, filter);
+    queue::paged(&mut sql, filter, filter.limit + 1);
+    let mut rows = sql.build().fetch_all(conn).await?;
     let limit = usize::try_from(filter.limit).unwrap_or(0);
     let more = rows.len() > limit;
     rows.truncate(limit);
-    let next = rows.last().filter(|_| more).map(Row::cursor);
-    Ok(Page { items: rows.into_iter().map(Row::detection).collect::<sqlx::Result<_>>()?, next })
-}
-
-/// How many match a filter, up to [`COUNT_CAP`]; the page does not matter.
-pub async fn count(conn: &mut PgConnection, filter: &Filter) -> sqlx::Result<i64> {
-    let q = filter.q.as_ref().map(|q| serde_json::Value::from(q.as_str()).to_string());
-    let q = q.as_deref().and_then(|q| q.get(1..q.len() - 1));
-    sqlx::query_scalar!(
-        r#"select count(*) as "n!" from (
-             select from detection d join host h using (host_id)
-             where ($1::text is null or h.name = lower($1) or split_part(h.name, '.', 1) = lower($1))
-               and ($2::text[] is null or d.analytics && $2)
-               and ($3::text[] is null or d.verdict = any($3))
-               and ($4::text[] is null or d.status = any($4))
-               and ($5::text[] is null or d.severity = any($5))
-               and ($6::text is null or strpos(lower(d.content::text), lower($6)) > 0 or strpos(h.name, lower($6)) > 0)
-               and ($7::timestamptz is null or d.last_seen >= $7)
-               and ($8::timestamptz is null or d.first_seen < $8)
-             limit $9) matching"#,
-        filter.host,
-        words(&filter.analytics) as _,
-        words(&filter.verdicts) as _,
-        words(&filter.statuses) as _,
-        words(&filter.severities) as _,
-        q,
-        filter.since,
-        filter.until,
-        COUNT_CAP
-    )
-    .fetch_one(conn)
-    .await
+    let next = rows.last().filter(|_| more).map(|row| row.try_get::<Json<Cursor>, _>("place")).transpose()?.map(|json| json.0);
+    let items = rows.iter().map(|row| Row::from_row(row)?.detection()).collect::<sqlx::Result<_>>()?;
+    Ok(Page { items, next })
 }
 
 /// One detection with all its evidence.
 pub async fn full(conn: &mut PgConnection, id: DetectionId) -> sqlx::Result<Option<Detection>> {
     let row = sqlx::query_as!(
         Row,
-        r#"select d.host_id, d.detection_id, d.version, d.severity_rank, d.score, d.last_seen, d.content as "content: Json<Content>", d.status,
+        r#"select d.host_id, d.detection_id, d.version, d.content as "content: Json<Content>", d.status,
              d.disposition, d.assignee, d.note, d.duplicate_of, d.recurrence_of, d.campaign, d.detected_at,
              h.name, h.tier, h.role, h.tags, h.class
            from detection d join host h using (host_id)
@@ -273,6 +188,18 @@ pub async fn full(conn: &mut PgConnection, id: DetectionId) -> sqlx::Result<Opti
     .fetch_optional(conn)
     .await?;
     row.map(Row::detection).transpose()
+}
+
+/// Until when the queue does not show it, wall clock.
+pub async fn snoozed_until(conn: &mut PgConnection, id: DetectionId) -> sqlx::Result<Option<DateTime<Utc>>> {
+    sqlx::query_scalar!(
+        "-- store::detections::snoozed_until
+        select snoozed_until from detection where host_id = $1 and detection_id = $2",
+        id.host.0,
+        id.own
+    )
+    .fetch_one(conn)
+    .await
 }
 
 /// The detection of a host that reaches furthest, if there is one.
@@ -423,23 +350,4 @@ pub async fn pulse(conn: &mut PgConnection) -> sqlx::Result<Pulse> {
     .fetch_one(conn)
     .await?;
     Ok(Pulse { hosts: row.hosts, with_cpu: row.with_cpu, last_pass: row.last_pass })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn a_cursor_prints_and_parses(rank: i16, score in 0f32..200.0, at: i64, host: i64, own: i64) {
-            let cursor = Cursor(rank, score, at, host, own);
-            prop_assert_eq!(cursor.to_string().parse::<Cursor>(), Ok(cursor));
-        }
-
-        #[test]
-        fn anything_else_is_refused(text in "\\PC{0,40}") {
-            prop_assert!(text.parse::<Cursor>().is_err());
-        }
-    }
 }

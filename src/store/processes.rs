@@ -12,6 +12,58 @@ use sqlx::PgConnection;
 pub const DEPTH: i32 = 32;
 /// Rows of a first paint.
 pub const ROWS: i64 = 200;
+/// Children of one process in a first paint.
+pub const CHILDREN: i64 = 20;
+/// Children that come with one more request.
+pub const MORE: i64 = 50;
+/// Children are counted up to here.
+pub const COUNTED: i64 = 10_000;
+
+/// A place among the children of a process: they are in the order of their start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Start of the child before.
+    pub started_at: DateTime<Utc>,
+    /// Its key.
+    pub own: i64,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.started_at.timestamp_micros(), self.own)
+    }
+}
+
+/// A text that is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a place among children: take the address from the page")]
+pub struct BadPlace;
+
+impl std::str::FromStr for Place {
+    type Err = BadPlace;
+    fn from_str(text: &str) -> Result<Self, BadPlace> {
+        let (at, own) = text.split_once('.').ok_or(BadPlace)?;
+        let started_at = at.parse().ok().and_then(DateTime::from_timestamp_micros).ok_or(BadPlace)?;
+        Ok(Self { started_at, own: own.parse().map_err(|_| BadPlace)? })
+    }
+}
+
+/// How much of a lineage is wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Reach {
+    /// Of each process.
+    pub children: i64,
+    /// Descendants in all.
+    pub rows: i64,
+    /// Children of the process itself come after this one.
+    pub after: Option<Place>,
+}
+
+impl Default for Reach {
+    fn default() -> Self {
+        Self { children: CHILDREN, rows: ROWS, after: None }
+    }
+}
 
 /// A process instance.
 #[derive(Debug, Clone)]
@@ -26,6 +78,8 @@ pub struct Process {
     pub last_sign: DateTime<Utc>,
     /// A start event was seen.
     pub start_observed: bool,
+    /// Entity id of the sensor.
+    pub guid: Option<uuid::Uuid>,
     /// Process id.
     pub pid: Option<i64>,
     /// Path.
@@ -91,6 +145,7 @@ macro_rules! process {
             ended_at: $r.ended_at,
             last_sign: $r.last_sign,
             start_observed: $r.start_observed,
+            guid: $r.guid,
             pid: $r.pid,
             image: $r.image,
             command_line: $r.command_line,
@@ -115,11 +170,19 @@ macro_rules! process {
     };
 }
 
-/// Ancestors (root first), the process itself, then descendants level by level, at most [`ROWS`] in all. Empty: no such process.
-/// A parent that is its own descendant is visited once.
-pub async fn lineage(conn: &mut PgConnection, id: ProcessId) -> sqlx::Result<Vec<Process>> {
+impl Process {
+    /// Its place among its siblings.
+    pub fn place(&self) -> Place {
+        Place { started_at: self.started_at, own: self.id.own }
+    }
+}
+
+/// Ancestors (root first), the process itself, then descendants level by level: of each process the first children by start, as far
+/// as the reach goes. Empty: no such process. Whoever is his own descendant is visited once.
+pub async fn lineage(conn: &mut PgConnection, id: ProcessId, reach: Reach) -> sqlx::Result<Vec<Process>> {
     let rows = sqlx::query!(
-        r#"with recursive up as (
+        r#"-- store::processes::lineage: children by the index on (host, parent, start)
+        with recursive up as (
              select process_id, parent_process_id, 0 as depth, array[process_id] as seen
              from process where host_id = $1 and process_id = $2
              union all
@@ -129,29 +192,64 @@ pub async fn lineage(conn: &mut PgConnection, id: ProcessId) -> sqlx::Result<Vec
            ), down as (
              select process_id, 0 as depth, array[process_id] as seen from up where depth = 0
              union all
-             select p.process_id, d.depth + 1, d.seen || p.process_id
-             from down d join process p on p.host_id = $1 and p.parent_process_id = d.process_id
-             where d.depth < $3 and p.process_id <> all (d.seen)
+             select c.process_id, d.depth + 1, d.seen || c.process_id
+             from down d cross join lateral (
+               select p.process_id from process p
+               where p.host_id = $1 and p.parent_process_id = d.process_id and p.process_id <> all (d.seen)
+                 and (d.depth > 0 or $6::timestamptz is null or (p.started_at, p.process_id) > ($6, $7::bigint))
+               order by p.started_at, p.process_id limit $5) c
+             where d.depth < $3
            ), wanted as (
              select process_id, depth from up
              union all (select process_id, depth from down where depth > 0 limit $4)
            ), once as (
              select distinct on (process_id) process_id, depth from wanted order by process_id, depth
            )
-           select p.process_id, p.started_at, p.ended_at, p.last_sign, p.start_observed, p.pid, p.image, p.command_line,
+           select p.process_id, p.started_at, p.ended_at, p.last_sign, p.start_observed, p.guid, p.pid, p.image, p.command_line,
              p.original_file_name, p.sha256, p.signer, p.signature, p.user_name, p.integrity, p.parent_image, p.parent_pid,
              p.parent_process_id, p.group_key, p.event_at, p.event_id, o.depth as "depth!",
-             (select count(*) from process c where c.host_id = $1 and c.parent_process_id = p.process_id) as "children!"
+             (select count(*) from (select from process c where c.host_id = $1 and c.parent_process_id = p.process_id limit $8) n) as "children!"
            from once o join process p on p.host_id = $1 and p.process_id = o.process_id
            order by o.depth, p.started_at, p.process_id"#,
         id.host.0,
         id.own,
         DEPTH,
-        ROWS
+        reach.rows,
+        reach.children,
+        reach.after.map(|place| place.started_at),
+        reach.after.map(|place| place.own),
+        COUNTED
     )
     .fetch_all(conn)
     .await?;
     Ok(rows.into_iter().map(|r| process!(id.host, r)).collect())
+}
+
+/// Children of a process after a place, by start, at most [`MORE`], and whether there are more.
+pub async fn children(conn: &mut PgConnection, id: ProcessId, after: Option<Place>) -> sqlx::Result<(Vec<Process>, bool)> {
+    let mut rows = sqlx::query!(
+        r#"-- store::processes::children
+        select p.process_id, p.started_at, p.ended_at, p.last_sign, p.start_observed, p.guid, p.pid, p.image, p.command_line,
+             p.original_file_name, p.sha256, p.signer, p.signature, p.user_name, p.integrity, p.parent_image, p.parent_pid,
+             p.parent_process_id, p.group_key, p.event_at, p.event_id, 1 as "depth!",
+             (select count(*) from (select from process c where c.host_id = $1 and c.parent_process_id = p.process_id limit $5) n) as "children!"
+           from process p
+           where p.host_id = $1 and p.parent_process_id = $2 and p.process_id <> $2
+             and ($3::timestamptz is null or (p.started_at, p.process_id) > ($3, $4::bigint))
+           order by p.started_at, p.process_id limit $6"#,
+        id.host.0,
+        id.own,
+        after.map(|place| place.started_at),
+        after.map(|place| place.own),
+        COUNTED,
+        MORE + 1
+    )
+    .fetch_all(conn)
+    .await?;
+    let most = usize::try_from(MORE).unwrap_or(usize::MAX);
+    let more = rows.len() > most;
+    rows.truncate(most);
+    Ok((rows.into_iter().map(|r| process!(id.host, r)).collect(), more))
 }
 
 /// Instances of some groups that live in a span, by start, at most 100.
@@ -163,7 +261,7 @@ pub async fn of_groups(
     until: DateTime<Utc>,
 ) -> sqlx::Result<Vec<Process>> {
     let rows = sqlx::query!(
-        r#"select process_id, started_at, ended_at, last_sign, start_observed, pid, image, command_line, original_file_name, sha256,
+        r#"select process_id, started_at, ended_at, last_sign, start_observed, guid, pid, image, command_line, original_file_name, sha256,
              signer, signature, user_name, integrity, parent_image, parent_pid, parent_process_id, group_key, event_at, event_id,
              0 as "depth!", 0::bigint as "children!"
            from process

@@ -68,6 +68,20 @@ pub async fn begin(conn: &mut PgConnection, account_id: i64, address: Option<&st
     Ok(token)
 }
 
+/// Whether the session of a cookie still counts. Notes nothing: a stream does not keep a session alive.
+pub async fn alive(conn: &mut PgConnection, token: &str, now: DateTime<Utc>) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"-- store::sessions::alive
+        select exists (select from session s join account a using (account_id)
+          where s.token_hash = $1 and s.created_at > $2 and s.last_seen > $3 and a.disabled_at is null) as "alive!""#,
+        digest(token),
+        now - LONGEST,
+        now - IDLE
+    )
+    .fetch_one(conn)
+    .await
+}
+
 /// The session of a cookie, if it still counts. Notes the visit at most once a minute.
 pub async fn find(conn: &mut PgConnection, token: &str, now: DateTime<Utc>) -> anyhow::Result<Option<Session>> {
     let hash = digest(token);

@@ -72,8 +72,8 @@ impl From<sqlx::Error> for ChangeError {
 }
 
 /// Triage fields of a detection, as the audit log keeps them.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-struct Triage {
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Triage {
     status: Status,
     disposition: Option<Disposition>,
     assignee: Option<String>,
@@ -86,6 +86,18 @@ fn wrong(field: &'static str, reason: impl Into<String>) -> ChangeError {
 }
 
 impl Triage {
+    /// The change that leads back to this state.
+    pub(super) fn restoring(&self) -> Change {
+        Change {
+            status: Some(self.status),
+            disposition: self.disposition,
+            assignee: Some(self.assignee.clone()),
+            note: Some(self.note.clone()),
+            duplicate_of: Some(self.duplicate_of.clone()),
+            version: None,
+        }
+    }
+
     /// The state after a change.
     fn after(&self, change: &Change) -> Result<Self, ChangeError> {
         let mut next = self.clone();
@@ -144,7 +156,16 @@ impl Triage {
     }
 }
 
-/// Applies a change and answers the version the detection has then. Call inside a transaction; nothing to change changes nothing.
+/// What a change did.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// Version of the detection now.
+    pub version: i32,
+    /// As it was; absent if nothing changed.
+    pub before: Option<Triage>,
+}
+
+/// Applies a change. Call inside a transaction; nothing to change changes nothing.
 ///
 /// # Errors
 /// [`ChangeError::Stale`] when `version` is given and is not the present one.
@@ -155,7 +176,7 @@ pub async fn change(
     change: &Change,
     by: &Actor,
     now: DateTime<Utc>,
-) -> Result<i32, ChangeError> {
+) -> Result<Applied, ChangeError> {
     let row = sqlx::query!(
         "select version, status, disposition, assignee, note, duplicate_of, last_seen from detection
          where host_id = $1 and detection_id = $2 for update",
@@ -177,7 +198,7 @@ pub async fn change(
     };
     let after = before.after(change)?;
     if after == before {
-        return Ok(row.version);
+        return Ok(Applied { version: row.version, before: None });
     }
     check_references(conn, id, &before, &after).await?;
     let reached = (after.status == Status::Closed).then_some(row.last_seen);
@@ -218,7 +239,42 @@ pub async fn change(
     let object = id.to_string();
     let deed = Deed { action: "detection.change", object: &object, before: Some(json(&before)?), after: Some(json(&after)?) };
     audit::append(conn, by, deed, now).await?;
-    Ok(version)
+    Ok(Applied { version, before: Some(before) })
+}
+
+/// Hides an open detection from the queue until an instant of the wall clock, or shows it again. Answers whether anything changed.
+pub async fn snooze(conn: &mut PgConnection, id: DetectionId, until: Option<DateTime<Utc>>, by: &Actor, now: DateTime<Utc>) -> sqlx::Result<bool> {
+    let done = sqlx::query!(
+        "-- store::triage::snooze
+        update detection set snoozed_until = $3, updated_at = $4
+        where host_id = $1 and detection_id = $2 and status <> 'closed' and snoozed_until is distinct from $3",
+        id.host.0,
+        id.own,
+        until,
+        now
+    )
+    .execute(&mut *conn)
+    .await?;
+    if done.rows_affected() == 0 {
+        return Ok(false);
+    }
+    let (action, detail) = until.map_or(("woken", String::new()), |at| ("snoozed", format!("until {}", at.format("%Y-%m-%d %H:%MZ"))));
+    sqlx::query!(
+        "-- store::triage::snooze: the journal
+        insert into detection_journal (host_id, detection_id, at, actor, action, detail) values ($1, $2, $3, $4, $5, $6)",
+        id.host.0,
+        id.own,
+        now,
+        by.name,
+        action,
+        detail
+    )
+    .execute(&mut *conn)
+    .await?;
+    let object = id.to_string();
+    let after = serde_json::json!({"snoozed_until": until});
+    audit::append(conn, by, Deed { action: "detection.snooze", object: &object, before: None, after: Some(after) }, now).await?;
+    Ok(true)
 }
 
 /// The assignee is an account in use; the original is another detection that exists.

@@ -1,5 +1,6 @@
 // The journey of an analyst, in a real browser against the real program: sign in, open the top detection, read it, allowlist with
-// preview, decide. Fails on console errors, violations of the content security policy, server errors and requests off the origin.
+// preview, decide. Fails on console errors, violations of the content security policy, server errors, requests off the origin and
+// violations of WCAG 2.2 AA that axe-core finds.
 //
 //   node journey.mjs test          what `make test` runs
 //   node journey.mjs screenshots   every page, light and dark, 1280 and 320 px wide, into screenshots/
@@ -7,7 +8,7 @@
 // COALFACE_URL, COALFACE_USER and COALFACE_PASSWORD name a running program; else the demo is started and ended here.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -15,6 +16,8 @@ import { chromium } from "playwright-core";
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
 const shots = join(root, "screenshots");
+const axe = readFileSync(join(dirname(fileURLToPath(import.meta.url)), "node_modules/axe-core/axe.min.js"), "utf8");
+const standard = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
 
 /** Starts `coalface demo` on free ports and a folder of its own; resolves with its address and account, and how to end it. */
 async function demo() {
@@ -117,8 +120,10 @@ async function journey(page) {
   await page.goto(new URL(path, page.url()).href);
   const title = (await page.getByRole("heading", { level: 1 }).textContent()).trim();
   await page.getByPlaceholder("Note: why").fill("Miner found, host isolated");
-  await page.getByRole("button", { name: "True positive" }).click();
-  await page.waitForLoadState();
+  await page.getByLabel("True positive").check();
+  await page.getByRole("button", { name: "Close & next" }).click();
+  await page.waitForURL((url) => url.pathname !== path);
+  assert.match(await page.locator(".toast").textContent(), /Closed: true positive/);
   await page.goto(new URL(path, page.url()).href);
   assert.equal((await page.getByRole("heading", { level: 1 }).textContent()).trim(), title);
   await page.locator(".badges .tag", { hasText: "True positive" }).waitFor();
@@ -128,18 +133,112 @@ async function journey(page) {
 
 /** Every page there is a link to from the top, with the first detection, host and process. */
 async function pages(page, site) {
-  const found = ["/", "/hosts", "/destinations", "/allowlist", "/help/keys"];
+  const found = ["/", "/?group=image", "/?verdict=candidate", "/hosts", "/destinations", "/allowlist", "/help/keys"];
   await page.goto(site.url);
   const menu = await page.locator("nav[aria-label=Main] a").evaluateAll((links) => links.map((link) => link.getAttribute("href")));
   found.push(...menu);
   const detection = await detections(page).first().getAttribute("href");
-  found.push(detection);
+  found.push(detection, `${new URL(detection, site.url).pathname}/report`, `${new URL(detection, site.url).pathname}/events`);
   await page.goto(new URL(detection, site.url).href);
   for (const kind of ["/hosts/", "/processes/"]) {
     const link = page.locator(`main a[href^="${kind}"]`).first();
     if (await link.count()) found.push(await link.getAttribute("href"));
   }
   return [...new Set(found)];
+}
+
+/** What axe finds on the page as it stands; it runs through the debug protocol, so the page's policy stays as it is. */
+async function wcag(page, faults, where) {
+  await page.evaluate(axe);
+  const { violations } = await page.evaluate((tags) => axe.run(document, { runOnly: tags, resultTypes: ["violations"] }), standard);
+  for (const { id, nodes } of violations) {
+    faults.push(`${where}: ${id}: ${nodes.slice(0, 3).map((node) => `${node.target} (${node.any[0]?.message ?? node.html.slice(0, 80)})`).join("; ")}`);
+  }
+}
+
+/** Every page in both colour schemes and three widths, folded parts open. */
+async function accessible({ page, faults }, site, paths) {
+  for (const path of paths) {
+    await page.goto(new URL(path, site.url).href);
+    await page.evaluate(() => document.querySelectorAll("details:not(.menu)").forEach((part) => { part.open = true; }));
+    for (const colorScheme of ["light", "dark"]) {
+      await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+      for (const width of [320, 768, 1280]) {
+        await page.setViewportSize({ width, height: 800 });
+        await wcag(page, faults, `${path} ${colorScheme} ${width}`);
+      }
+    }
+  }
+  await page.emulateMedia({ colorScheme: null, reducedMotion: null });
+}
+
+/** Everything a decision needs is on the first screen. */
+async function decidable(page, site, path) {
+  await page.setViewportSize({ width: 1280, height: 800 });
+  await page.goto(new URL(path, site.url).href);
+  for (const selector of [".story", "form.bar", "section:has(#why)", "section:has(#explain)", "section:has(#before)"]) {
+    const { y, height } = await page.locator(selector).boundingBox();
+    assert(y + height <= 800, `${selector} ends at ${Math.round(y + height)} of 800 px`);
+  }
+}
+
+/** Queue to the next detection in four keys; then the decision is taken back by a fifth. */
+async function byKeys(page, site) {
+  await page.goto(site.url);
+  await page.keyboard.press("j");
+  const opened = await page.evaluate(() => document.activeElement.pathname);
+  await page.keyboard.press("Enter");
+  await page.waitForURL((url) => url.pathname === opened);
+  await page.keyboard.press("e");
+  await page.keyboard.press("b");
+  await page.keyboard.press("Enter");
+  await page.waitForURL((url) => url.pathname !== opened);
+  assert.match(await page.locator(".toast").textContent(), /Closed: benign positive/);
+  await page.keyboard.press("z");
+  await page.locator(".toast", { hasText: "Taken back: 1." }).waitFor();
+  await page.goto(new URL(opened, site.url).href);
+  assert.equal(await page.getByRole("button", { name: "Close & next" }).count(), 1, "it is open again");
+}
+
+/** Two people decide the same: the second sees both values and loses nothing. */
+async function twoWriters(browser, site, page, path) {
+  const other = await watched(browser, site);
+  await signIn(other.page, site);
+  await other.page.goto(new URL(path, site.url).href);
+  await page.goto(new URL(path, site.url).href);
+  await page.getByPlaceholder("Note: why").fill("first");
+  await page.getByRole("button", { name: "Save note" }).click();
+  await page.locator(".toast").waitFor();
+  await other.page.getByPlaceholder("Note: why").fill("second");
+  const conflict = other.page.waitForResponse((response) => response.request().method() === "POST");
+  await other.page.getByRole("button", { name: "Save note" }).click();
+  assert.equal((await conflict).status(), 409);
+  const row = other.page.locator("tr.differs", { hasText: "Note" });
+  assert.match(await row.textContent(), /first.*second/s);
+  await wcag(other.page, other.faults, "the conflict page");
+  await other.page.getByRole("button", { name: "Apply mine" }).click();
+  await other.page.locator(".toast").waitFor();
+  assert.equal(await other.page.getByPlaceholder("Note: why").inputValue(), "second");
+  const faults = other.faults.filter((fault) => !fault.includes("409"));
+  assert.deepEqual(faults, []);
+  await other.context.close();
+}
+
+/** The chart is drawn from its table, and a stretch drawn over it zooms. */
+async function zooms(page, site, path) {
+  await page.goto(new URL(path, site.url).href);
+  const chart = page.locator(".lane.load .chart canvas");
+  await chart.scrollIntoViewIfNeeded();
+  const { x, y, width } = await chart.boundingBox();
+  await page.mouse.move(x + width * 0.3, y + 40);
+  await page.mouse.down();
+  await page.mouse.move(x + width * 0.6, y + 40, { steps: 5 });
+  await page.mouse.up();
+  const whole = page.getByRole("button", { name: "Whole time" });
+  await whole.waitFor();
+  assert((await page.locator(".lane .clip svg").first().evaluate((svg) => svg.clientWidth)) > width * 2, "every lane is zoomed");
+  await whole.click();
+  await whole.waitFor({ state: "hidden" });
 }
 
 /** What every page owes: an answer, one heading, nothing wider than a phone. */
@@ -159,7 +258,16 @@ async function test(browser, site) {
   await signIn(scripted.page, site);
   const open = await detections(scripted.page).count();
   assert(open >= 2, `the demo shows its attacks in the queue, here ${open}`);
-  for (const path of await pages(scripted.page, site)) await inspect(scripted, new URL(path, site.url).href);
+  const paths = await pages(scripted.page, site);
+  for (const path of paths) await inspect(scripted, new URL(path, site.url).href);
+  const opened = paths.find((one) => one.startsWith("/detections/"));
+  await decidable(scripted.page, site, opened);
+  await accessible(scripted, site, paths);
+  assert.deepEqual(scripted.faults, []);
+  console.log(`ok: ${paths.length} pages hold WCAG 2.2 AA as far as axe sees, light and dark, at 320, 768 and 1280 px`);
+  await zooms(scripted.page, site, opened);
+  await twoWriters(browser, site, scripted.page, opened);
+  await byKeys(scripted.page, site);
   await journey(scripted.page);
   await scripted.page.goto(site.url);
   await scripted.page.locator("details.menu.right summary").click();

@@ -145,6 +145,14 @@ impl TestApp {
         ask(&self.browser, request).await
     }
 
+    /// `GET` of a stream: its status and body, unread.
+    pub(crate) async fn stream(&self, who: Who, path: &str) -> (StatusCode, Body) {
+        let mut request = self.request(who, Method::GET, path).await.body(Body::empty()).unwrap();
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 50_000))));
+        let response = self.browser.clone().oneshot(request).await.unwrap();
+        (response.status(), response.into_body())
+    }
+
     /// `GET` of a page or API route.
     pub(crate) async fn get(&self, who: Who, path: &str) -> Answer {
         let request = self.request(who, Method::GET, path).await.body(Body::empty()).unwrap();
