@@ -52,7 +52,7 @@
     const link = rows.length && one("a.title, a", stops[at]);
     if (link) link.focus({ preventScroll: true });
   };
-  const go = { q: "/", h: "/hosts", d: "/destinations", l: "/allowlist", c: "/coverage", r: "/rules" };  // where the menu has them
+  const go = { q: "/", h: "/hosts", d: "/destinations", l: "/allowlist", c: "/coverage", r: "/rules", u: "/hunt" };  // where the menu has them
   const press = (selector) => { const found = one(selector); if (found) found.click(); return !!found; };
   const hint = (on) => {
     if (!bar) return;

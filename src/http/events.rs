@@ -29,6 +29,8 @@ struct Shown {
     token: Option<String>,
     raw: Option<String>,
     cut: bool,
+    /// Five minutes before and after, as addresses take them.
+    around: (String, String),
 }
 
 #[derive(Template)]
@@ -39,6 +41,11 @@ struct EventsPage {
     host: Option<String>,
     events: Vec<Shown>,
     more: usize,
+}
+
+/// An instant some minutes away, as addresses take it.
+fn around(at: chrono::DateTime<chrono::Utc>, minutes: i64) -> String {
+    (at + chrono::TimeDelta::minutes(minutes)).format("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// `GET /events/{event}`
@@ -125,6 +132,7 @@ fn view(event: EventRef, stored: events::Stored) -> Shown {
         token: stored.token,
         raw: raw.map(|r| r.chars().take(SHOWN).collect()),
         cut,
+        around: (around(event.at, -5), around(event.at, 5)),
     }
 }
 

@@ -32,7 +32,7 @@ const KEYS: &[(&str, &[(&str, &str)])] = &[
     ),
     (
         "Everywhere",
-        &[("g, then q", "queue"), ("g, then h", "hosts"), ("g, then d", "destinations"), ("g, then l", "allowlist"), ("/", "the search field"), ("?", "this page"), ("Esc", "close what is open, leave a field")],
+        &[("g, then q", "queue"), ("g, then h", "hosts"), ("g, then d", "destinations"), ("g, then l", "allowlist"), ("g, then u", "hunt"), ("g, then c", "coverage"), ("g, then r", "rules"), ("/", "the search field"), ("?", "this page"), ("Esc", "close what is open, leave a field")],
     ),
 ];
 

@@ -10,17 +10,25 @@ pub mod ingest;
 pub mod page;
 pub mod paths;
 
+mod admin;
+mod advice;
 mod allowlist;
 mod allowlist_pages;
 mod api;
 mod assessment;
+mod baseline_pages;
 mod baselines;
+mod coverage;
 mod coverage_api;
 mod destinations_api;
 mod detections_api;
 mod hosts_api;
+mod hunt;
+mod indicator_pages;
 mod indicators;
 mod maintenance;
+mod rule_pages;
+mod window_pages;
 mod openapi;
 mod processes_api;
 mod status_api;
@@ -29,11 +37,14 @@ mod account;
 mod destinations;
 mod detections;
 mod events;
+mod export;
 mod help;
 mod hosts;
 mod layers;
 mod serve;
 mod processes;
+mod reauth;
+mod report;
 pub mod query;
 mod queue;
 mod status;
@@ -98,6 +109,7 @@ route_table! {
     get  "/events/{event}"                  Export   => events::show;
     get  "/processes/{id}"                  Read     => processes::show;
     get  "/hosts"                           Read     => hosts::list;
+    post "/hosts"                           Tune     => hosts::describe;
     get  "/hosts/{name}"                    Read     => hosts::show;
     get  "/destinations"                    Read     => destinations::list;
     get  "/help/keys"                       Read     => help::keys;
@@ -112,6 +124,19 @@ pub const TABLES: &[&[Route]] = &[
     account::ROUTES,
     allowlist::ROUTES,
     allowlist_pages::ROUTES,
+    admin::TABLES[0],
+    admin::TABLES[1],
+    admin::TABLES[2],
+    admin::TABLES[3],
+    admin::TABLES[4],
+    admin::TABLES[5],
+    baseline_pages::ROUTES,
+    coverage::ROUTES,
+    hunt::ROUTES,
+    indicator_pages::ROUTES,
+    report::ROUTES,
+    rule_pages::ROUTES,
+    window_pages::ROUTES,
     assessment::ROUTES,
     baselines::ROUTES,
     coverage_api::ROUTES,
@@ -136,6 +161,14 @@ pub fn browser(app: Arc<App>) -> Router {
         .merge(account::routes())
         .merge(allowlist::routes())
         .merge(allowlist_pages::routes())
+        .merge(admin::routes())
+        .merge(baseline_pages::routes())
+        .merge(coverage::routes())
+        .merge(hunt::routes())
+        .merge(indicator_pages::routes())
+        .merge(report::routes())
+        .merge(rule_pages::routes())
+        .merge(window_pages::routes())
         .merge(assessment::routes())
         .merge(baselines::routes())
         .merge(coverage_api::routes())

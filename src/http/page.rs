@@ -117,6 +117,7 @@ pub enum Section {
     #[default]
     None,
     Queue,
+    Hunt,
     Hosts,
     Destinations,
     Tuning,
@@ -129,6 +130,7 @@ impl Section {
         match self {
             Self::None => "",
             Self::Queue => "queue",
+            Self::Hunt => "hunt",
             Self::Hosts => "hosts",
             Self::Destinations => "destinations",
             Self::Tuning => "tuning",

@@ -4,10 +4,12 @@
 #![warn(clippy::indexing_slicing, clippy::string_slice, clippy::arithmetic_side_effects, clippy::expect_used, clippy::panic)]
 
 mod directory;
+mod sample;
 mod segment;
 mod stage;
 mod writer;
 
+pub use sample::Sample;
 pub use segment::unpack;
 pub use writer::Writer;
 
