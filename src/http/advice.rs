@@ -145,7 +145,7 @@ pub(crate) fn sysmon<'a>(advice: impl Iterator<Item = &'a Advice>) -> Option<Str
     if elements.is_empty() {
         return None;
     }
-    let groups: String = elements.iter().map(|e| format!("    <RuleGroup groupRelation=\"or\">{e}</RuleGroup>\n")).collect();
+    let groups: String = elements.iter().flat_map(|e| ["    <RuleGroup groupRelation=\"or\">", *e, "</RuleGroup>\n"]).collect();
     Some(format!(
         "<Sysmon schemaversion=\"4.50\">\n  <HashAlgorithms>sha256</HashAlgorithms>\n  <EventFiltering>\n{groups}  </EventFiltering>\n</Sysmon>"
     ))

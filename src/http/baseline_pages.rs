@@ -35,25 +35,21 @@ struct BaselinesPage {
 
 /// A new baseline as typed.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct BaselineForm {
-    image: Option<String>,
-    host_class: Option<String>,
-    cpu_share: Option<String>,
-    note: Option<String>,
+    image: String,
+    host_class: String,
+    cpu_share: String,
+    note: String,
 }
 
 impl BaselineForm {
-    fn value<'a>(&self, field: &'a Option<String>) -> &'a str {
-        field.as_deref().unwrap_or_default()
-    }
-
     fn body(&self) -> std::result::Result<Baseline, FieldError> {
-        let share = self.cpu_share.as_deref().unwrap_or_default().trim().trim_end_matches('%').trim().parse::<f64>();
+        let share = self.cpu_share.trim().trim_end_matches('%').trim().parse::<f64>();
         let share = share.map_err(|_| FieldError::new("cpu_share", "percent of the host, 0 to 100"))?;
         let body = json!({
-            "image": self.image.as_deref().unwrap_or_default().trim(), "host_class": self.host_class.as_deref().unwrap_or_default().trim(),
-            "cpu_share": share, "note": self.note.as_deref().map(str::trim),
+            "image": self.image.trim(), "host_class": self.host_class.trim(),
+            "cpu_share": share, "note": Some(self.note.trim()).filter(|n| !n.is_empty()),
         });
         let body: Baseline = serde_json::from_value(body).map_err(|e| FieldError::new("form", e.to_string()))?;
         body.check().map_err(|e| FieldError::new(e.field, e.reason))?;
@@ -80,17 +76,13 @@ pub(crate) async fn create(who: Allowed<Tune>, State(app): State<Arc<App>>, Form
         Err(fault) => return answer(&app, &who, form, Some(fault)).await,
     };
     let mut tx = app.db.web.begin().await?;
-    match store::create(&mut tx, &body, &who.actor, app.clock.now()).await? {
-        Ok(_) => {
-            tx.commit().await?;
-            app.marked.notify_one();
-            Ok(page::go(&paths::Baselines, "The baseline is in force. What it touches is being evaluated again."))
-        }
-        Err(_) => {
-            drop(tx);
-            answer(&app, &who, form, Some(FieldError::new("image", "there is a baseline for this image and class already"))).await
-        }
+    if store::create(&mut tx, &body, &who.actor, app.clock.now()).await?.is_err() {
+        drop(tx);
+        return answer(&app, &who, form, Some(FieldError::new("image", "there is a baseline for this image and class already"))).await;
     }
+    tx.commit().await?;
+    app.marked.notify_one();
+    Ok(page::go(&paths::Baselines, "The baseline is in force. What it touches is being evaluated again."))
 }
 
 #[derive(Debug, Deserialize)]

@@ -99,6 +99,13 @@ struct Tip {
     named: Vec<(String, String)>,
 }
 
+/// Hosts by the health of one class.
+struct Summary {
+    class: Class,
+    title: &'static str,
+    states: Vec<(&'static str, usize)>,
+}
+
 /// Hosts that an analytic can judge.
 struct Sight {
     id: &'static str,
@@ -117,8 +124,7 @@ struct CoveragePage {
     shown_of: usize,
     full: bool,
     classes: Vec<String>,
-    /// Per class: letter, title, hosts by health.
-    summary: Vec<(Class, &'static str, Vec<(&'static str, usize)>)>,
+    summary: Vec<Summary>,
     analytics: Vec<Sight>,
     tips: Vec<Tip>,
     sysmon: Option<String>,
@@ -152,7 +158,7 @@ pub(crate) async fn show(who: Allowed<Read>, RawQuery(query): RawQuery, State(ap
     let summary = CLASSES.into_iter().map(|class| {
         let states = [Health::Healthy, Health::Degraded, Health::Stale, Health::Absent, Health::Unknown];
         let count = |state: Health| all.iter().filter(|r| r.health.get(&class).is_some_and(|h| h.state == state)).count();
-        (class, class.title(), states.into_iter().map(|s| (s.as_str(), count(s))).filter(|(_, n)| *n > 0).collect())
+        Summary { class, title: class.title(), states: states.into_iter().map(|s| (s.as_str(), count(s))).filter(|(_, n)| *n > 0).collect() }
     });
     let summary = summary.collect();
     let analytics = ["AN0741", "AN1489"].map(|id| {

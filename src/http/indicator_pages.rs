@@ -61,13 +61,13 @@ impl IndicatorsPage {
 
 /// New indicators as typed: one per line, all with the same source.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct IndicatorForm {
-    values: Option<String>,
-    category: Option<String>,
-    confidence: Option<String>,
-    port: Option<String>,
-    source: Option<String>,
+    values: String,
+    category: String,
+    confidence: String,
+    port: String,
+    source: String,
 }
 
 /// `ip`, `cidr` or `domain`, by the look of it.
@@ -82,23 +82,20 @@ fn kind(value: &str) -> &'static str {
 }
 
 impl IndicatorForm {
-    fn value<'a>(&self, field: &'a Option<String>) -> &'a str {
-        field.as_deref().unwrap_or_default()
-    }
-
     fn bodies(&self) -> std::result::Result<Vec<Indicator>, FieldError> {
-        let lines: Vec<&str> = self.value(&self.values).lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).collect();
+        let lines: Vec<&str> = self.values.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).collect();
         if lines.is_empty() || lines.len() > MOST {
             return Err(FieldError::new("values", format!("1 to {MOST} addresses, networks or names, one per line")));
         }
-        let port = match self.value(&self.port).trim() {
+        let port = match self.port.trim() {
             "" => Value::Null,
             text => text.parse::<i32>().map(Value::from).map_err(|_| FieldError::new("port", "1 to 65535"))?,
         };
+        let given = |word: &str| Some(word.to_owned()).filter(|w| !w.is_empty());
         let read = |line: &&str| {
             let body = json!({
-                "list": "DestinationIPList", "kind": kind(line), "value": line, "port": port, "category": self.category, "confidence": self.confidence,
-                "source": self.value(&self.source).trim(),
+                "list": "DestinationIPList", "kind": kind(line), "value": line, "port": port, "category": given(&self.category), "confidence": given(&self.confidence),
+                "source": self.source.trim(),
             });
             let body: Indicator = serde_json::from_value(body).map_err(|e| FieldError::new("form", e.to_string()))?;
             body.checked().map_err(|e| FieldError::new(e.field, if e.field == "value" { format!("`{line}`: {}", e.reason) } else { e.reason }))
@@ -123,7 +120,7 @@ async fn answer(app: &App, who: &Who, fields: Fields, form: IndicatorForm, fault
 /// `GET /indicators`; `?value=` fills the form, for links from destinations.
 pub(crate) async fn list(who: Allowed<Read>, RawQuery(query): RawQuery, State(app): State<Arc<App>>) -> Result<Response> {
     let fields = Fields::parse(query.as_deref());
-    let form = IndicatorForm { values: fields.one("value").map(str::to_owned), ..IndicatorForm::default() };
+    let form = IndicatorForm { values: fields.one("value").unwrap_or_default().to_owned(), ..IndicatorForm::default() };
     answer(&app, &who, fields, form, None).await
 }
 

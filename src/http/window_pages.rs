@@ -45,47 +45,43 @@ impl Stored {
 
 /// A new window as typed.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct WindowForm {
-    name: Option<String>,
-    scope: Option<String>,
-    scope_value: Option<String>,
-    starts_at: Option<String>,
-    ends_at: Option<String>,
-    recurrence: Option<String>,
-    images: Option<String>,
-    reason: Option<String>,
+    name: String,
+    scope: String,
+    scope_value: String,
+    starts_at: String,
+    ends_at: String,
+    recurrence: String,
+    images: String,
+    reason: String,
 }
 
 /// Scopes of the form: value and words.
 const SCOPES: [(&str, &str); 4] = [("class", "a class of hosts"), ("tags", "hosts with a tag"), ("hosts", "these hosts"), ("everywhere", "every host")];
 
 impl WindowForm {
-    fn value<'a>(&self, field: &'a Option<String>) -> &'a str {
-        field.as_deref().unwrap_or_default()
-    }
-
     fn is_scope(&self, word: &str) -> bool {
-        self.scope.as_deref().unwrap_or("class") == word
+        self.scope == word || self.scope.is_empty() && word == "class"
     }
 
     fn body(&self) -> std::result::Result<Window, FieldError> {
-        let words = |text: &Option<String>| -> Vec<String> {
-            text.as_deref().unwrap_or_default().split([',', '\n']).map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned).collect()
+        let words = |text: &str| -> Vec<String> {
+            text.split([',', '\n']).map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned).collect()
         };
         let named = words(&self.scope_value);
-        let scope = match self.scope.as_deref() {
-            Some("everywhere") => json!({"everywhere": true}),
-            Some("tags") => json!({"tags": named}),
-            Some("hosts") => json!({"hosts": named}),
+        let scope = match self.scope.as_str() {
+            "everywhere" => json!({"everywhere": true}),
+            "tags" => json!({"tags": named}),
+            "hosts" => json!({"hosts": named}),
             _ => json!({"class": named.join(", ")}),
         };
         let mut body = json!({
-            "name": self.value(&self.name).trim(), "scope": scope, "images": words(&self.images), "reason": self.value(&self.reason).trim(),
-            "starts_at": instant("starts_at", self.value(&self.starts_at))?, "ends_at": instant("ends_at", self.value(&self.ends_at))?,
+            "name": self.name.trim(), "scope": scope, "images": words(&self.images), "reason": self.reason.trim(),
+            "starts_at": instant("starts_at", &self.starts_at)?, "ends_at": instant("ends_at", &self.ends_at)?,
         });
-        if let Some(rule) = self.recurrence.as_deref().map(str::trim).filter(|r| !r.is_empty()) {
-            body["recurrence"] = Value::from(rule);
+        if !self.recurrence.trim().is_empty() {
+            body["recurrence"] = Value::from(self.recurrence.trim());
         }
         let body: Window = serde_json::from_value(body).map_err(|e| FieldError::new("form", e.to_string()))?;
         body.check().map_err(|e| FieldError::new(e.field, e.reason))?;

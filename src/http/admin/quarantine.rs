@@ -91,9 +91,12 @@ impl ListPage {
     fn value(&self, name: &str) -> &str {
         self.fields.one(name).unwrap_or_default()
     }
+}
 
-    fn only(&self, fault: &Fault) -> String {
-        let query: String = form_urlencoded::Serializer::new(String::new()).append_pair("token", &fault.token).append_pair("reason", &fault.reason).finish();
+impl Fault {
+    /// The list with these records alone.
+    fn only(&self) -> String {
+        let query: String = form_urlencoded::Serializer::new(String::new()).append_pair("token", &self.token).append_pair("reason", &self.reason).finish();
         format!("{}?{query}", paths::Quarantine)
     }
 }

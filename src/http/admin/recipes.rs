@@ -33,15 +33,15 @@ macro_rules! recipes {
 recipes! {
     "winlogbeat" "Winlogbeat" "winlogbeat.yml" "/_bulk" [NO_CPU, "Without an event list of Security it sends everything: four times the volume, no more evidence."];
     "metricbeat" "Metricbeat" "metricbeat.yml" "/_bulk" ["By default it lists five processes only; here twenty. A process that is not listed counts as not measured, not as idle."];
-    "elastic-agent" "Elastic Agent" "elastic-agent.yml" "/_bulk" ["With Fleet the output needs `allow_older_versions` in its advanced YAML."];
-    "fluent-bit" "Fluent Bit" "fluent-bit.conf" "/api/v1/events" [NO_CPU, ROTATE, "Keep `Render_Event_As_XML`: nameless values of other forms are guessed by their number and may be lost."];
+    "elastic-agent" "Elastic Agent" "elastic-agent.yml" "/_bulk" ["With Fleet the output needs allow_older_versions in its advanced YAML."];
+    "fluent-bit" "Fluent Bit" "fluent-bit.conf" "/api/v1/events" [NO_CPU, ROTATE, "Keep Render_Event_As_XML: nameless values of other forms are guessed by their number and may be lost."];
     "nxlog" "NXLog" "nxlog.conf" "/api/v1/events" [NO_CPU, "Its times carry no zone: set the zone of the token if the machines do not run in UTC."];
     "vector" "Vector" "vector.yaml" "/api/v1/events" [NO_CPU, ROTATE];
     "logstash" "Logstash" "logstash.conf" "/_bulk" ["Items it calls 400 go to its dead letter queue, if that is switched on; here they are in quarantine as well."];
-    "rsyslog" "rsyslog" "rsyslog.conf" "/api/v1/events" [NO_CPU, "Without `retry.ruleset` and an error file it drops a batch on the first refusal."];
-    "splunk" "Splunk (HEC)" "splunk-outputs.conf" "/services/collector/event" [NO_CPU, "Without `renderXml` an event is one text without fields: it is kept and counted, no rule can judge it."];
-    "otel" "OpenTelemetry Collector" "otel-collector.yaml" "/v1/logs" ["It drops a request on 400 and 401. `raw: true` keeps WMI and task events whole."];
-    "telegraf" "Telegraf" "telegraf.conf" "/telegraf" ["Its `cpu_usage` alone cannot be read (two conventions): the counters of procstat are needed, they are on here."];
+    "rsyslog" "rsyslog" "rsyslog.conf" "/api/v1/events" [NO_CPU, "Without retry.ruleset and an error file it drops a batch on the first refusal."];
+    "splunk" "Splunk (HEC)" "splunk-outputs.conf" "/services/collector/event" [NO_CPU, "Without renderXml an event is one text without fields: it is kept and counted, no rule can judge it."];
+    "otel" "OpenTelemetry Collector" "otel-collector.yaml" "/v1/logs" ["It drops a request on 400 and 401. raw: true keeps WMI and task events whole."];
+    "telegraf" "Telegraf" "telegraf.conf" "/telegraf" ["Its cpu_usage alone cannot be read (two conventions): the counters of procstat are needed, they are on here."];
     "osquery" "osquery" "osquery.flags" "/osquery/enroll" ["The enrollment secret is the token.", "It refuses plain http."];
     "curl" "curl, scripts" "curl.sh" "/api/v1/events" ["Anything but 200 means: nothing was stored, send it again. A re-send changes nothing."];
     "import" "Files" "import.sh" "/api/v1/events" ["Detection depends on event time alone: last year's logs give last year's detections."];

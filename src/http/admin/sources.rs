@@ -219,7 +219,7 @@ impl SourcePage {
 /// Classes that events of a kind tell about.
 fn classes(kind: &str) -> &'static str {
     match kind {
-        "process_start" => "C L M",
+        "process_start" | "process_stop" => "C L M",
         "cpu_sample" | "host_sample" => "R",
         "connection" | "dns_query" => "N P",
         "persistence" | "script" => "L",

@@ -149,14 +149,14 @@ fn row(found: &Found, links: &Links<'_>) -> Row {
         .append_pair("until", &iso(at + span))
         .finish();
     // Shown as values with a menu: what people pivot on; the command line is text.
-    let values = found.values.iter().filter(|(name, _)| *name != "command").map(|(name, value)| {
-        let shown = match *name {
+    let values = found.values.iter().filter(|(name, _)| *name != "command").map(|&(name, ref value)| {
+        let shown = match name {
             "image" | "parent" => crate::model::group::base_name(value).to_owned(),
             "sha256" => value.chars().take(12).collect(),
             "cpu_share" => format!("{:.1} %", value.parse::<f64>().unwrap_or_default()),
             _ => crate::http::view::clipped(value, 120),
         };
-        links.value(*name, value, reveal(&shown).into_owned())
+        links.value(name, value, reveal(&shown).into_owned())
     });
     Row {
         at,
