@@ -31,6 +31,10 @@ pub struct Settings {
         default_value = "127.0.0.1:8088"
     )]
     pub ingest_listen: SocketAddr,
+    /// URL under which forwarders reach the ingest port, as written into their configuration. Default: http, the host name that was
+    /// asked for, and the port of the ingest address
+    #[arg(long, env = "COALFACE_INGEST_URL", global = true, value_name = "URL")]
+    pub ingest_url: Option<String>,
     /// Folder of the private PostgreSQL cluster and of key files
     #[arg(long, env = "COALFACE_DATA", global = true, value_name = "DIR", default_value = "./data")]
     pub data: PathBuf,

@@ -31,6 +31,8 @@ struct Shown {
     /// Of the record as it was sent.
     sha256: Option<String>,
     cut: bool,
+    /// Five minutes before and after, as addresses take them.
+    around: (String, String),
 }
 
 #[derive(Template)]
@@ -41,6 +43,11 @@ struct EventsPage {
     host: Option<String>,
     events: Vec<Shown>,
     more: usize,
+}
+
+/// An instant some minutes away, as addresses take it.
+fn around(at: chrono::DateTime<chrono::Utc>, minutes: i64) -> String {
+    (at + chrono::TimeDelta::minutes(minutes)).format("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// `GET /events/{event}`
@@ -129,6 +136,7 @@ fn view(event: EventRef, stored: events::Stored) -> Shown {
         raw: raw.map(|r| r.chars().take(SHOWN).collect()),
         sha256,
         cut,
+        around: (around(event.at, -5), around(event.at, 5)),
     }
 }
 

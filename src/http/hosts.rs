@@ -3,13 +3,14 @@
 use crate::{
     app::App,
     http::{
-        auth::{Allowed, Read},
-        error::{Error, Result},
+        auth::{Allowed, Form, Read, Tune},
+        error::{Error, FieldError, Result},
         filters,
         page::{self, Chrome, Section},
         paths,
         query::Fields,
     },
+    model::exceptions::HostBody,
     store::{detections, flows, hosts, overview},
 };
 use askama::Template;
@@ -18,6 +19,7 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
+use serde::Deserialize;
 use std::sync::Arc;
 
 /// Rows of a page.
@@ -89,6 +91,52 @@ pub(crate) async fn list(who: Allowed<Read>, RawQuery(query): RawQuery, State(ap
     let next = rows.last().filter(|_| more).map(|last| format!("/hosts{}", fields.with("cursor", Some(&last.name))));
     let page = HostsPage { chrome: Chrome::load(&mut conn, &who, Section::Hosts, app.clock.now()).await?, fields, rows: rows.into_iter().map(Row::from).collect(), next };
     page::render(StatusCode::OK, &page)
+}
+
+/// What to say of the chosen hosts: what is left blank stays as it is.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Said {
+    #[serde(default)]
+    host: Vec<String>,
+    tier: Option<i16>,
+    role: Option<String>,
+    class: Option<String>,
+    add_tags: Option<String>,
+    remove_tags: Option<String>,
+    back: Option<String>,
+}
+
+/// `POST /hosts`: tier, role, class and tags of many hosts at once, all or none.
+pub(crate) async fn describe(who: Allowed<Tune>, State(app): State<Arc<App>>, Form(said): Form<Said>) -> Result<Response> {
+    let words = |text: &Option<String>| -> Vec<String> {
+        text.as_deref().unwrap_or_default().split([',', ' ']).map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned).collect()
+    };
+    let (add, remove) = (words(&said.add_tags), words(&said.remove_tags));
+    if said.host.is_empty() {
+        return Err(Error::Invalid(vec![FieldError::new("host", "choose at least one host")]));
+    }
+    let now = app.clock.now();
+    let mut tx = app.db.web.begin().await?;
+    for name in &said.host {
+        let before = super::hosts_api::find(&mut tx, name).await?;
+        let mut tags: Vec<String> = before.tags.iter().filter(|t| !remove.contains(t)).cloned().collect();
+        tags.extend(add.iter().filter(|t| !before.tags.contains(t)).cloned());
+        let trimmed = |text: &Option<String>| text.as_deref().map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned);
+        let body = HostBody {
+            tier: said.tier.or(before.tier),
+            role: trimmed(&said.role).or_else(|| before.role.clone()),
+            class: trimmed(&said.class).or_else(|| before.class.clone()),
+            tags: Some(tags),
+            ..before.said()
+        };
+        body.check()?;
+        hosts::describe(&mut tx, &before, body, &who.actor, now).await?;
+    }
+    tx.commit().await?;
+    app.marked.notify_one();
+    let back = said.back.as_deref().map_or_else(|| "/hosts".to_owned(), page::safe_next);
+    Ok(page::go(&back, &format!("{} {} described. What depends on it is being evaluated again.", said.host.len(), if said.host.len() == 1 { "host is" } else { "hosts are" })))
 }
 
 #[derive(Template)]

@@ -11,20 +11,28 @@ pub mod page;
 pub mod paths;
 
 mod administered;
+mod admin;
+mod advice;
 mod allowlist;
 mod allowlist_pages;
 mod api;
 mod assessment;
+mod baseline_pages;
 mod baselines;
 mod campaigns;
+mod coverage;
 mod coverage_api;
 mod destinations_api;
 mod detections_api;
 mod hosts_api;
 mod imports;
+mod hunt;
+mod indicator_pages;
 mod indicators;
 mod learned;
 mod maintenance;
+mod rule_pages;
+mod window_pages;
 mod openapi;
 mod processes_api;
 mod runbook;
@@ -37,11 +45,14 @@ mod live;
 mod destinations;
 mod detections;
 mod events;
+mod export;
 mod help;
 mod hosts;
 mod layers;
 mod serve;
 mod processes;
+mod metrics_report;
+mod reauth;
 pub mod query;
 mod queue;
 mod report;
@@ -108,6 +119,7 @@ route_table! {
     get  "/processes/{id}"                  Read     => processes::show;
     get  "/_f/processes/{id}/children"      Read     => processes::children;
     get  "/hosts"                           Read     => hosts::list;
+    post "/hosts"                           Tune     => hosts::describe;
     get  "/hosts/{name}"                    Read     => hosts::show;
     get  "/destinations"                    Read     => destinations::list;
     get  "/help/keys"                       Read     => help::keys;
@@ -122,6 +134,19 @@ pub const TABLES: &[&[Route]] = &[
     account::ROUTES,
     allowlist::ROUTES,
     allowlist_pages::ROUTES,
+    admin::TABLES[0],
+    admin::TABLES[1],
+    admin::TABLES[2],
+    admin::TABLES[3],
+    admin::TABLES[4],
+    admin::TABLES[5],
+    baseline_pages::ROUTES,
+    coverage::ROUTES,
+    hunt::ROUTES,
+    indicator_pages::ROUTES,
+    metrics_report::ROUTES,
+    rule_pages::ROUTES,
+    window_pages::ROUTES,
     assessment::ROUTES,
     baselines::ROUTES,
     campaigns::ROUTES,
@@ -154,6 +179,14 @@ pub fn browser(app: Arc<App>) -> Router {
         .merge(account::routes())
         .merge(allowlist::routes())
         .merge(allowlist_pages::routes())
+        .merge(admin::routes())
+        .merge(baseline_pages::routes())
+        .merge(coverage::routes())
+        .merge(hunt::routes())
+        .merge(indicator_pages::routes())
+        .merge(metrics_report::routes())
+        .merge(rule_pages::routes())
+        .merge(window_pages::routes())
         .merge(assessment::routes())
         .merge(baselines::routes())
         .merge(campaigns::routes())

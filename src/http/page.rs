@@ -136,6 +136,7 @@ pub enum Section {
     #[default]
     None,
     Queue,
+    Hunt,
     Hosts,
     Destinations,
     Tuning,
@@ -148,6 +149,7 @@ impl Section {
         match self {
             Self::None => "",
             Self::Queue => "queue",
+            Self::Hunt => "hunt",
             Self::Hosts => "hosts",
             Self::Destinations => "destinations",
             Self::Tuning => "tuning",

@@ -84,6 +84,28 @@ paths! {
     Allowlist "/allowlist";
     /// A new entry, pre-filled from a detection.
     NewEntry "/allowlist/new";
+    /// Expected load.
+    Baselines "/baselines";
+    /// Announced load.
+    Windows "/maintenance-windows";
+    /// Lists of pools and proxies.
+    Indicators "/indicators";
+    /// Questions over the stored facts.
+    Hunt "/hunt";
+    /// What a token's forwarder sends.
+    Source { name: String } "/admin/sources/{name}";
+    /// Records that could not be used.
+    Quarantine "/admin/quarantine";
+    /// One of them, as it was sent.
+    QuarantineOne { digest: uuid::Uuid } "/admin/quarantine/{digest}";
+    /// Tokens of programs.
+    Tokens "/admin/tokens";
+    /// A token, and what is done to it.
+    TokenDeed { name: String } "/admin/tokens/{name}/revoke";
+    /// Accounts.
+    Users "/admin/users";
+    /// An account, and what is done to it.
+    UserDeed { name: String } "/admin/users/{name}";
     /// API: one detection.
     ApiDetection { id: DetectionId } "/api/v1/detections/{id}";
     /// API: what to do about a detection.

@@ -5,10 +5,12 @@
 
 mod directory;
 mod group;
+mod sample;
 mod segment;
 mod stage;
 mod writer;
 
+pub use sample::Sample;
 pub use segment::unpack;
 pub use writer::Writer;
 

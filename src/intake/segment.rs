@@ -49,6 +49,25 @@ pub fn unpack(body: &[u8], ordinal: usize) -> std::io::Result<Option<Vec<u8>>> {
     Ok(None)
 }
 
+/// All records that a packed segment kept, in order.
+///
+/// # Errors
+/// If the segment is damaged.
+pub(super) fn records(body: &[u8]) -> std::io::Result<Vec<Vec<u8>>> {
+    let plain = zstd::stream::decode_all(body)?;
+    let mut rest = plain.as_slice();
+    let mut records = Vec::new();
+    while let Some((length, after)) = rest.split_first_chunk::<4>() {
+        let length = u32::from_le_bytes(*length) as usize;
+        let (record, after) = after.split_at_checked(length).ok_or(std::io::ErrorKind::UnexpectedEof)?;
+        if !record.is_empty() {
+            records.push(record.to_vec());
+        }
+        rest = after;
+    }
+    Ok(records)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

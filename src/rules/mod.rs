@@ -103,6 +103,11 @@ impl Ruleset {
         live.chain(&self.idle).map(AsRef::as_ref)
     }
 
+    /// Text of a file that ships, examples included; `None` for native checks and files of the site.
+    pub fn shipped_text(file: &str) -> Option<&'static str> {
+        shipped::RULES.iter().find(|(name, _)| *name == file).map(|(_, text)| *text)
+    }
+
     /// Hashes of the rules that are evaluated: hits of other hashes are of the past and do not count.
     pub fn current(&self) -> impl Iterator<Item = [u8; 32]> {
         self.rules().filter(|info| info.evidence.is_ok()).map(|info| info.hash)

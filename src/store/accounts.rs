@@ -187,6 +187,34 @@ pub async fn disable(conn: &mut PgConnection, name: &str, now: DateTime<Utc>) ->
     Ok(account_id.is_some())
 }
 
+/// Opens a disabled account again; `false` when there is no such account. It needs a new password to be of use.
+pub async fn enable(conn: &mut PgConnection, name: &str) -> sqlx::Result<bool> {
+    let done = sqlx::query!(
+        "-- store::accounts::enable
+         update account set disabled_at = null where name = lower($1)",
+        name
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Gives an account another role and ends its sessions; `false` when there is no such account.
+pub async fn set_role(conn: &mut PgConnection, name: &str, role: Role) -> sqlx::Result<bool> {
+    let account_id = sqlx::query_scalar!(
+        "-- store::accounts::set_role
+         update account set role = $2 where name = lower($1) returning account_id",
+        name,
+        role.as_str()
+    )
+    .fetch_optional(&mut *conn)
+    .await?;
+    if let Some(account_id) = account_id {
+        super::sessions::end_all(conn, account_id).await?;
+    }
+    Ok(account_id.is_some())
+}
+
 /// What became of a sign-in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SignIn {

@@ -86,6 +86,71 @@ pub async fn append(conn: &mut PgConnection, actor: &Actor, deed: Deed<'_>, now:
     Ok(row.seq)
 }
 
+/// Which rows of the log.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Who, exactly.
+    pub actor: Option<String>,
+    /// Begin of the action: `token` or `token.create`.
+    pub action: Option<String>,
+    /// Part of the object.
+    pub object: Option<String>,
+    /// Request, exactly.
+    pub request_id: Option<String>,
+    /// Wall clock.
+    pub since: Option<DateTime<Utc>>,
+    /// Wall clock, exclusive.
+    pub until: Option<DateTime<Utc>>,
+    /// Rows below this one.
+    pub before: Option<i64>,
+}
+
+/// A row as people read it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Entry {
+    /// Place in the chain.
+    pub seq: i64,
+    /// Wall clock.
+    pub at: DateTime<Utc>,
+    /// Who.
+    pub actor: String,
+    /// What was done.
+    pub action: String,
+    /// To what.
+    pub object: String,
+    /// As it was.
+    pub before: Option<Value>,
+    /// As it is.
+    pub after: Option<Value>,
+    /// Request.
+    pub request_id: Option<String>,
+    /// Address of the client.
+    pub address: Option<String>,
+}
+
+/// Rows of the log, newest first.
+pub async fn list(conn: &mut PgConnection, filter: &Filter, limit: i64) -> sqlx::Result<Vec<Entry>> {
+    sqlx::query_as!(
+        Entry,
+        "-- store::audit::list
+         select seq, at, actor, action, object, before, after, request_id, address from audit
+         where ($1::text is null or actor = $1) and ($2::text is null or starts_with(action, $2)) and ($3::text is null or strpos(lower(object), lower($3)) > 0)
+           and ($4::text is null or request_id = $4) and ($5::timestamptz is null or at >= $5) and ($6::timestamptz is null or at < $6)
+           and ($7::bigint is null or seq < $7)
+         order by seq desc limit $8",
+        filter.actor,
+        filter.action,
+        filter.object,
+        filter.request_id,
+        filter.since,
+        filter.until,
+        filter.before,
+        limit
+    )
+    .fetch_all(conn)
+    .await
+}
+
 /// Result of a walk over the whole chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {

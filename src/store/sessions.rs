@@ -121,3 +121,30 @@ pub async fn end(conn: &mut PgConnection, token: &str) -> sqlx::Result<()> {
 pub async fn end_all(conn: &mut PgConnection, account_id: i64) -> sqlx::Result<u64> {
     Ok(sqlx::query!("delete from session where account_id = $1", account_id).execute(conn).await?.rows_affected())
 }
+
+/// Notes that the password was given again in the session that holds this hidden token.
+pub async fn renew(conn: &mut PgConnection, account_id: i64, csrf: &str, now: DateTime<Utc>) -> sqlx::Result<()> {
+    sqlx::query!(
+        "-- store::sessions::renew
+         update session set reauthenticated_at = $3 where account_id = $1 and csrf = $2",
+        account_id,
+        csrf,
+        now
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Sessions that still count, by account.
+pub async fn counts(conn: &mut PgConnection, now: DateTime<Utc>) -> sqlx::Result<Vec<(i64, i64)>> {
+    let rows = sqlx::query!(
+        r#"-- store::sessions::counts
+           select account_id, count(*) as "n!" from session where created_at > $1 and last_seen > $2 group by account_id"#,
+        now - LONGEST,
+        now - IDLE
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|r| (r.account_id, r.n)).collect())
+}

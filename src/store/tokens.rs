@@ -166,6 +166,45 @@ pub async fn create(conn: &mut PgConnection, new: &New<'_>, now: DateTime<Utc>) 
     Ok(made.map(|_| text))
 }
 
+/// What an ingest token says of records that do not say it themselves, and whom it may speak for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Binding {
+    /// Host of events that name none.
+    pub default_host: Option<String>,
+    /// The only hosts it may speak for; empty = any.
+    pub allowed_hosts: Vec<String>,
+    /// Offset of times without one, in minutes east of UTC.
+    pub utc_offset_minutes: Option<i32>,
+}
+
+/// Sets the binding of a token.
+pub async fn bind(conn: &mut PgConnection, name: &str, binding: &Binding) -> sqlx::Result<()> {
+    let lower: Vec<String> = binding.allowed_hosts.iter().map(|h| h.to_lowercase()).collect();
+    sqlx::query!(
+        "-- store::tokens::bind
+         update api_token set default_host = $2, allowed_hosts = $3, utc_offset_minutes = $4 where name = $1",
+        name,
+        binding.default_host.as_ref().map(|h| h.to_lowercase()),
+        &lower,
+        binding.utc_offset_minutes
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The binding of a token, revoked ones included; `None` when there is no such token.
+pub async fn binding(conn: &mut PgConnection, name: &str) -> sqlx::Result<Option<Binding>> {
+    sqlx::query_as!(
+        Binding,
+        "-- store::tokens::binding
+         select default_host, allowed_hosts, utc_offset_minutes from api_token where name = $1",
+        name
+    )
+    .fetch_optional(conn)
+    .await
+}
+
 /// A token as people see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {

@@ -13,6 +13,7 @@ import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
+import { ADMIN_PAGES, addSource, arrived, hunt } from "./admin.mjs";
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
 const shots = join(root, "screenshots");
@@ -133,7 +134,7 @@ async function journey(page) {
 
 /** Every page there is a link to from the top, with the first detection, host and process. */
 async function pages(page, site) {
-  const found = ["/", "/?group=image", "/?verdict=candidate", "/hosts", "/destinations", "/allowlist", "/help/keys"];
+  const found = ["/", "/?group=image", "/?verdict=candidate", "/hosts", "/destinations", "/allowlist", "/help/keys", ...ADMIN_PAGES];
   await page.goto(site.url);
   const menu = await page.locator("nav[aria-label=Main] a").evaluateAll((links) => links.map((link) => link.getAttribute("href")));
   found.push(...menu);
@@ -269,6 +270,9 @@ async function test(browser, site) {
   await twoWriters(browser, site, scripted.page, opened);
   await byKeys(scripted.page, site);
   await journey(scripted.page);
+  await addSource(scripted.page, site, "browser-scripted");
+  await arrived(scripted.page, true);
+  await hunt(scripted.page, site);
   await scripted.page.goto(site.url);
   await scripted.page.locator("details.menu.right summary").click();
   await scripted.page.getByRole("button", { name: "Sign out" }).click();
@@ -281,6 +285,9 @@ async function test(browser, site) {
   const plain = await watched(browser, site, { javaScriptEnabled: false });
   await signIn(plain.page, site);
   await journey(plain.page);
+  await addSource(plain.page, site, "browser-plain");
+  await arrived(plain.page, false);
+  await hunt(plain.page, site);
   assert.deepEqual(plain.faults, []);
   await plain.context.close();
   console.log("ok: the journey without scripts");
@@ -297,7 +304,8 @@ async function screenshots(browser, site) {
       for (const path of await pages(page, site)) {
         const response = await page.goto(new URL(path, site.url).href);
         if (!response.ok()) continue;
-        const name = path.split(/[/?]/)[1] + (path.split("/").length > 2 ? "-one" : "") || "queue";
+        const admin = path.startsWith("/admin") && path.slice(1).replaceAll("/", "-");
+        const name = admin || path.split(/[/?]/)[1] + (path.split("/").length > 2 ? "-one" : "") || "queue";
         await page.screenshot({ path: join(shots, `${name}-${colorScheme}-${width}.png`), fullPage: true });
       }
       await context.close();
