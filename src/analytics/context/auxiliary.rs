@@ -71,7 +71,7 @@ fn dark(case: &Case, first: &Instance, end: DateTime<Utc>, out: &mut Vec<Item>) 
     }
 }
 
-/// Bytes that RandomX takes: its data set, or its cache alone. Source: detection design, A.RXMEM.
+/// Bytes that `RandomX` takes: its data set, or its cache alone. Source: detection design, `A.RXMEM`.
 const RANDOMX: [std::ops::RangeInclusive<f64>; 2] = [2.0 * GIB..=2.6 * GIB, 250.0 * MIB..=320.0 * MIB];
 const MIB: f64 = 1_048_576.0;
 const GIB: f64 = 1_024.0 * MIB;

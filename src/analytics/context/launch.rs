@@ -345,7 +345,7 @@ fn respawn(case: &Case, out: &mut Vec<Item>) {
     };
     let mut runs = lives.windows(RESPAWNS).filter(quick);
     let Some(first) = runs.next() else { return };
-    let last = runs.last().unwrap_or(first);
+    let last = runs.next_back().unwrap_or(first);
     if let (Some(begin), Some(known), Some(end)) = (first.first(), first.last(), last.last()) {
         let summary = format!("{RESPAWNS} starts within an hour, each at most {} s after the end before", RESPAWN_PAUSE.num_seconds());
         let mut item = Item::new(Code::LRespawn, begin, begin.started_at, end.life_end(), summary);
