@@ -8,7 +8,7 @@ use crate::{
         error::{Error, Result},
     },
     model::{
-        exceptions::{HostLine, IndicatorLine, Invalid},
+        exceptions::{HostLine, IndicatorLine},
         table::{self, Refused},
     },
     store::{hosts, indicators},
@@ -52,13 +52,9 @@ impl Imported {
     }
 }
 
-fn header(invalid: Invalid) -> Error {
-    invalid.into()
-}
-
 /// `POST /api/v1/imports/hosts`: upserts hosts by name; a cell that is empty changes nothing.
 pub(crate) async fn hosts(who: Allowed<Tune>, State(app): State<Arc<App>>, table: Bytes) -> Result<Json<Imported>> {
-    let (rows, mut refused) = table::read::<HostLine>(&table, "name", HostLine::COLUMNS).map_err(header)?;
+    let (rows, mut refused) = table::read::<HostLine>(&table, "name", HostLine::COLUMNS)?;
     let (mut done, now) = (Imported::default(), app.clock.now());
     for rows in rows.chunks(CHUNK) {
         let mut tx = app.db.web.begin().await?;
@@ -90,7 +86,7 @@ pub(crate) async fn indicators(
     State(app): State<Arc<App>>,
     table: Bytes,
 ) -> Result<Json<Imported>> {
-    let (rows, mut refused) = table::read::<IndicatorLine>(&table, "value", IndicatorLine::COLUMNS).map_err(header)?;
+    let (rows, mut refused) = table::read::<IndicatorLine>(&table, "value", IndicatorLine::COLUMNS)?;
     let (mut done, now) = (Imported::default(), app.clock.now());
     for rows in rows.chunks(CHUNK) {
         let mut tx = app.db.web.begin().await?;

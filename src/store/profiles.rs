@@ -4,10 +4,7 @@
 //! weeks only, so this ends. Source: detection design, section 9.1.
 
 use super::marks;
-use crate::model::{
-    ids::HostId,
-    profile::{ENOUGH_HOST_DAYS, ENOUGH_HOSTS, KNOWN_DAYS, Profile, week_of},
-};
+use crate::model::profile::{ENOUGH_HOST_DAYS, ENOUGH_HOSTS, KNOWN_DAYS, Profile, week_of};
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 use sqlx::PgConnection;
@@ -243,41 +240,4 @@ pub async fn list(db: &mut PgConnection, filter: &Filter) -> sqlx::Result<Vec<Le
     )
     .fetch_all(db)
     .await
-}
-
-/// What a host itself usually does with a group: B.ENVELOPE rests on this.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Envelope {
-    /// Days with load data in the 28 before.
-    pub days: i64,
-    /// 95th percentile of hot minutes per day.
-    pub hot_minutes: f64,
-}
-
-/// The envelope of a host and group for a day, from the 28 days before it, without days of hard evidence, discriminators or commands.
-///
-/// # Errors
-/// Whatever the database says.
-pub async fn envelope(db: &mut PgConnection, host: HostId, group: i64, day: NaiveDate, hot: f32) -> sqlx::Result<Option<Envelope>> {
-    let row = sqlx::query!(
-        r#"-- store::profiles::envelope
-        with day as (
-          select (c.bucket at time zone 'utc')::date as day, 5 * count(*) filter (where c.share >= $4) as hot from cpu_bucket c
-          where c.host_id = $1 and c.group_key = $2 and c.bucket >= ($3::date - 28)::timestamp at time zone 'utc'
-            and c.bucket < $3::timestamp at time zone 'utc' group by 1
-        ), clean as (
-          select d.* from day d where not exists (
-            select from evidence e where e.host_id = $1 and e.group_key = $2
-              and (e.force in ('hard', 'discriminator') or e.code like 'C.%' and e.points >= 15)
-              and e.first_seen < (d.day + 1)::timestamp at time zone 'utc' and e.last_seen >= d.day::timestamp at time zone 'utc')
-        )
-        select count(*) as "days!", percentile_cont(0.95) within group (order by hot) as hot_minutes from clean"#,
-        host.0,
-        group,
-        day,
-        hot
-    )
-    .fetch_one(db)
-    .await?;
-    Ok(row.hot_minutes.filter(|_| row.days >= i64::from(KNOWN_DAYS)).map(|hot_minutes| Envelope { days: row.days, hot_minutes }))
 }
