@@ -139,6 +139,12 @@ pub(crate) fn canonical(fields: &Fields) -> String {
     if text.is_empty() { text } else { format!("?{text}") }
 }
 
+/// Address of every detection that a text finds, closed ones too.
+pub(crate) fn everything_with(text: &str) -> String {
+    let query = form_urlencoded::Serializer::new(String::new()).append_pair("q", text).append_pair("status", "new,in_progress,closed").finish();
+    format!("/{}", canonical(&Fields::parse(Some(&query))))
+}
+
 /// The canonical address with one name set to another value, or without it; from the first page on.
 fn address(fields: &Fields, name: &str, value: Option<&str>) -> String {
     let query = fields.with(name, value);
