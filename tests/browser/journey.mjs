@@ -304,8 +304,9 @@ async function screenshots(browser, site) {
       for (const path of await pages(page, site)) {
         const response = await page.goto(new URL(path, site.url).href);
         if (!response.ok()) continue;
-        const admin = path.startsWith("/admin") && path.slice(1).replaceAll("/", "-");
-        const name = admin || path.split(/[/?]/)[1] + (path.split("/").length > 2 ? "-one" : "") || "queue";
+        // The kind of page: what stands for one thing, its key, is "one".
+        const parts = path.split("?")[0].split("/").filter(Boolean);
+        const name = parts.map((part, n) => (n === 1 && !path.startsWith("/admin") ? "one" : part)).join("-") || (path.length > 1 ? "queue-" + path.split(/[?=]/)[1] : "queue");
         await page.screenshot({ path: join(shots, `${name}-${colorScheme}-${width}.png`), fullPage: true });
       }
       await context.close();
