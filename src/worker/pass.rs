@@ -32,8 +32,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Connection as _, PgConnection};
 use std::collections::BTreeSet;
 
-/// Hosts of one pass.
-const MOST_HOSTS: i64 = 256;
+/// Hosts of one pass: what it reads of them is in memory at once (trust design, section 9: 256 MiB in all).
+const MOST_HOSTS: i64 = 128;
 /// Marks of one pass.
 const MOST_MARKS: i64 = 10_000;
 /// How long a claim holds.
