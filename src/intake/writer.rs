@@ -168,6 +168,7 @@ impl Task {
             }
             Ok(Written { mut db, new, sightings }) => {
                 let marked = Arc::clone(&self.marked);
+                #[expect(clippy::disallowed_methods, reason = "the writer, which is tracked, waits for it before it ends")]
                 let task = tokio::spawn(async move {
                     let committed = commit(&mut db).await;
                     if let Err(error) = &committed {
