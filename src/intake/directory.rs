@@ -4,7 +4,7 @@
 //! An id names its host for good. A name leads to the host that carries it; a short name and the only full name with that
 //! first label are one host. Addresses of sensors are hosts of their own kind, joined by the worker in event time.
 
-use super::FastMap;
+use super::{FastMap, Identified};
 use crate::model::{event::HostKey, ids::HostId};
 use sqlx::PgConnection;
 
@@ -17,17 +17,16 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Makes all keys known. Creates hosts and aliases in a transaction of its own, so that a failing group leaves the cache true.
-    pub(super) async fn learn<'a>(
-        &mut self,
-        db: &mut PgConnection,
-        keys: impl Iterator<Item = &'a HostKey>,
-    ) -> sqlx::Result<()> {
-        let mut missing: Vec<&HostKey> = keys.filter(|k| **k != HostKey::None && !self.known.contains_key(*k)).collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        missing.sort_by_key(|k| words(k));
+    /// Gives the event its host; events without one belong to the reserved host 0. Answers whether the host must be learnt first.
+    pub(super) fn place(&self, event: &mut Identified) -> bool {
+        let known = self.known.get(&event.host).copied();
+        event.host_id = known.unwrap_or(HostId(0));
+        known.is_none() && event.host != HostKey::None
+    }
+
+    /// Makes keys known. Creates hosts and aliases in a transaction of its own, so that a failing group leaves the cache true.
+    pub(super) async fn learn(&mut self, db: &mut PgConnection, mut missing: Vec<HostKey>) -> sqlx::Result<()> {
+        missing.sort_by_key(words);
         missing.dedup();
         if self.known.len() > CACHED {
             self.known.clear();
@@ -37,16 +36,12 @@ impl Directory {
         sqlx::query!("select pg_advisory_xact_lock(hashtext('coalface.directory'))").execute(&mut *tx).await?;
         let mut learnt = Vec::with_capacity(missing.len());
         for key in missing {
-            learnt.push((key.clone(), resolve(&mut tx, key).await?));
+            let host = resolve(&mut tx, &key).await?;
+            learnt.push((key, host));
         }
         tx.commit().await?;
         self.known.extend(learnt);
         Ok(())
-    }
-
-    /// The host of a key that was learnt; events without a host belong to the reserved host 0.
-    pub(super) fn host(&self, key: &HostKey) -> HostId {
-        self.known.get(key).copied().unwrap_or(HostId(0))
     }
 
     /// Forgets everything, after hosts were changed by others.

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     model::{
         event::Reject,
-        fact::{CopyText, Fact},
+        fact::Fact,
         ids::{EventId, HostId, SegmentId},
     },
     time::bucket,
@@ -70,12 +70,26 @@ pub(super) async fn date_undated(db: &mut PgConnection, rows: &mut [Row]) -> sql
     Ok(())
 }
 
+/// Says of each row what became of it. A group may hold an event twice: the first copy is the new one.
+pub(super) fn settle_outcomes(rows: &mut [Row], is_new: impl Fn(EventId) -> bool) {
+    let mut stored = FastSet::default();
+    for row in rows {
+        row.outcome = match &row.prepared.outcome {
+            Err(reject) => Outcome::Quarantined(reject.clone()),
+            Ok(events) => {
+                let new = events.iter().filter(|e| is_new(e.id) && stored.insert(e.id)).count();
+                if new > 0 { Outcome::Accepted } else { Outcome::Duplicate }
+            }
+        };
+    }
+}
+
 /// Where everything goes, settled before the transaction begins.
 #[derive(Debug)]
 pub(super) struct Plan {
     /// Table and rows; an id that the group holds twice is in a later round of its table, so that both copies are compared.
     pub(super) rounds: Vec<(usize, Rows)>,
-    pub(super) hits: CopyText,
+    pub(super) hits: Rows,
     segments: Vec<(SegmentId, std::ops::Range<usize>)>,
 }
 
@@ -83,7 +97,7 @@ impl Plan {
     pub(super) fn of(rows: &[Row], now: DateTime<Utc>) -> Self {
         let segments = cut_segments(rows, now);
         let mut rounds: BTreeMap<(usize, usize), Rows> = BTreeMap::new();
-        let mut hits = CopyText::default();
+        let mut hits = Rows::default();
         let mut copies: FastMap<EventId, usize> = FastMap::default();
         let mut by_segment = segments.iter().flat_map(|(id, range)| range.clone().map(|n| (*id, n.saturating_sub(range.start))));
         for row in rows {
@@ -184,22 +198,20 @@ fn cut_segments(rows: &[Row], now: DateTime<Utc>) -> Vec<(SegmentId, std::ops::R
     segments
 }
 
-fn write_hits(out: &mut CopyText, event: &Identified, host: HostId, stamp: DateTime<Utc>) {
+fn write_hits(out: &mut Rows, event: &Identified, host: HostId, stamp: DateTime<Utc>) {
     for hit in &event.hits {
-        out.value(Some(&host));
-        out.value(Some(&stamp));
-        out.value(Some(&event.id));
-        out.value(Some(hit.rule_id.as_str()));
-        out.value(Some(&hex_bytea(&hit.rule_hash)));
-        out.value(Some(hit.code.name()));
-        out.value(Some(&hit.points));
-        out.value(Some(hit.force.as_str()));
-        out.value(Fact::TABLES.get(event.table).map(|(name, _)| *name));
-        out.value(Some(hit.excerpt.as_str()));
-        out.value(event.subject.guid.as_ref());
-        out.value(event.subject.pid.as_ref());
-        out.value(event.subject.image.as_ref());
-        out.end_row();
+        out.push(host, stamp, event.id, |out| {
+            out.value(Some(hit.rule_id.as_str()));
+            out.value(Some(&hex_bytea(&hit.rule_hash)));
+            out.value(Some(hit.code.name()));
+            out.value(Some(&hit.points));
+            out.value(Some(hit.force.as_str()));
+            out.value(Fact::TABLES.get(event.table).map(|(name, _)| *name));
+            out.value(Some(hit.excerpt.as_str()));
+            out.value(event.subject.guid.as_ref());
+            out.value(event.subject.pid.as_ref());
+            out.value(event.subject.image.as_ref());
+        });
     }
 }
 
@@ -312,6 +324,7 @@ pub(super) async fn store_marks(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::fact::CopyText;
 
     fn row(token: &str, size: usize) -> Row {
         Row {

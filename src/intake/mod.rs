@@ -149,7 +149,7 @@ fn identify(event: Event, rules: &Ruleset) -> Identified {
         Subject { guid, pid, image: image.map(str::to_owned) }
     };
     let stamp = event.at.map(|at| event.stamp(at));
-    let mut columns = CopyText::default();
+    let mut columns = CopyText::with_capacity(1_024);
     event.fact.copy(&mut columns);
     Identified {
         id: EventId::of(&event, stamp.unwrap_or(DateTime::UNIX_EPOCH)),

@@ -1,8 +1,9 @@
 //! COPY straight into the fact tables. What is there already goes by a temporary table, to be compared and completed.
 //!
 //! The one file whose SQL the compiler does not check: its temporary tables do not exist when the macros look. Statements are
-//! built from `Fact::TABLES`, never from input. Another process may store the same event between look and COPY: the unique
-//! violation rolls the group back, and its second try finds the event.
+//! built from `Fact::TABLES`, never from input. Nobody asks the database about an event that this process has no reason to think
+//! stored (asking for all of them was a tenth of the writer's cost): where one is there after all, the unique violation rolls
+//! the group back, and its second try asks for every event.
 
 use super::FastSet;
 use crate::model::{
@@ -20,7 +21,7 @@ struct Statements {
     known: String,
     copy: String,
     stage: String,
-    conflicts: String,
+    compare: String,
     complete: String,
     clear: String,
 }
@@ -53,11 +54,6 @@ impl Rows {
         self.keys.push(Key { host, at, id, text: start..self.text.as_bytes().len() });
     }
 
-    /// First and last time.
-    fn times(&self) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
-        Some((self.keys.iter().map(|k| k.at).min()?, self.keys.iter().map(|k| k.at).max()?))
-    }
-
     /// Text of the rows that `wanted` chooses.
     fn text(&self, wanted: impl Fn(&Key) -> bool) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.text.as_bytes().len());
@@ -80,6 +76,7 @@ pub(super) struct Stage {
 struct Hits {
     create: &'static str,
     copy: String,
+    stage: String,
     insert: String,
 }
 
@@ -101,16 +98,19 @@ impl Statements {
             ),
             copy: format!("copy {table} ({all}) from stdin"),
             stage: format!("copy stage_{table} ({all}) from stdin"),
-            conflicts: format!(
-                "select s.event_id from stage_{table} s join {table} t on {same_key} where t.occurred_at between $1 and $2 and ({})",
-                each(&|c| format!("t.{c} <> s.{c}"), " or ")
+            // A look for each key, as above. A value differs, or one is missing that this copy has.
+            compare: format!(
+                "select * from (select s.event_id, coalesce({}, false) as conflicting, {} as completing
+                from stage_{table} s cross join lateral (select * from {table} t where {same_key} and t.occurred_at between $1 and $2 limit 1) t) c
+                where conflicting or completing",
+                each(&|c| format!("t.{c} <> s.{c}"), " or "),
+                each(&|c| format!("least(t.{c}, s.{c}) is distinct from t.{c}"), " or ")
             ),
             // least() ignores nulls: it completes what is missing, and in a contradiction the smaller value stays, whichever
             // copy came first.
             complete: format!(
-                "update {table} t set {} from stage_{table} s where {same_key} and t.occurred_at between $1 and $2 and ({}) returning t.event_id",
-                each(&|c| format!("{c} = least(t.{c}, s.{c})"), ", "),
-                each(&|c| format!("least(t.{c}, s.{c}) is distinct from t.{c}"), " or ")
+                "update {table} t set {} from stage_{table} s where {same_key} and s.event_id = any($1) and t.occurred_at between $2 and $3",
+                each(&|c| format!("{c} = least(t.{c}, s.{c})"), ", ")
             ),
             clear: format!("delete from stage_{table}"),
         }
@@ -135,7 +135,8 @@ impl Stage {
             facts: Fact::TABLES.iter().map(|(table, columns)| Statements::new(table, columns)).collect(),
             hits: Hits {
                 create: "create temporary table if not exists stage_rule_hit (like rule_hit) on commit delete rows",
-                copy: format!("copy stage_rule_hit ({columns}) from stdin"),
+                copy: format!("copy rule_hit ({columns}) from stdin"),
+                stage: format!("copy stage_rule_hit ({columns}) from stdin"),
                 insert: format!(
                     "insert into rule_hit ({columns}) select {columns} from stage_rule_hit order by host_id, occurred_at, event_id
                     on conflict do nothing"
@@ -153,29 +154,22 @@ impl Stage {
     }
 
     /// Stores the rows of one fact table that are new, inside the caller's transaction, and answers which are not: they are there, or
-    /// `unseen` in another transaction.
+    /// `unseen` in another transaction. Only events that `suspected` names are looked for.
     pub(super) async fn add(
         &self,
         db: &mut PgConnection,
         table: usize,
         rows: &mut Rows,
+        suspected: impl Fn(EventId) -> bool,
         unseen: Option<&FastSet<EventId>>,
         merged: &mut Merged,
     ) -> sqlx::Result<FastSet<EventId>> {
         let Some(statements) = self.facts.get(table) else { return Ok(FastSet::default()) };
         // Neighbours in the index are written together, and writers of two processes wait for each other in the same order.
         rows.keys.sort_unstable_by_key(|k| (k.host, k.at, k.id));
-        let Some((since, until)) = rows.times() else { return Ok(FastSet::default()) };
-        macro_rules! column { ($f:expr) => { rows.keys.iter().map($f).collect::<Vec<_>>() } }
-        let known = sqlx::query(AssertSqlSafe(statements.known.clone()))
-            .bind(column!(|k| k.host.0))
-            .bind(column!(|k| k.at))
-            .bind(column!(|k| k.id.0))
-            .bind(since)
-            .bind(until)
-            .fetch_all(&mut *db)
-            .await?;
-        let mut known: FastSet<EventId> = ids(known)?.into_iter().collect();
+        let mut known = self.known(db, statements, rows.keys.iter().filter(|key| suspected(key.id)).collect()).await?;
+        // The copy of an earlier round stands in this transaction.
+        known.extend(rows.keys.iter().map(|key| key.id).filter(|id| merged.new.contains(id)));
         if let Some(unseen) = unseen.filter(|unseen| !unseen.is_empty()) {
             known.extend(rows.keys.iter().map(|key| key.id).filter(|id| unseen.contains(id)));
         }
@@ -184,6 +178,21 @@ impl Stage {
             merged.new.extend(rows.keys.iter().map(|key| key.id).filter(|id| !known.contains(id)));
         }
         Ok(known)
+    }
+
+    /// Which of these keys are stored.
+    async fn known(&self, db: &mut PgConnection, statements: &Statements, keys: Vec<&Key>) -> sqlx::Result<FastSet<EventId>> {
+        let Some((since, until)) = span(keys.iter().copied()) else { return Ok(FastSet::default()) };
+        macro_rules! column { ($f:expr) => { keys.iter().map($f).collect::<Vec<_>>() } }
+        let known = sqlx::query(AssertSqlSafe(statements.known.clone()))
+            .bind(column!(|k| k.host.0))
+            .bind(column!(|k| k.at))
+            .bind(column!(|k| k.id.0))
+            .bind(since)
+            .bind(until)
+            .fetch_all(&mut *db)
+            .await?;
+        Ok(ids(known)?.into_iter().collect())
     }
 
     /// Compares the `known` rows with what is stored and completes that.
@@ -195,20 +204,46 @@ impl Stage {
         known: &FastSet<EventId>,
         merged: &mut Merged,
     ) -> sqlx::Result<()> {
-        let (Some(statements), Some((since, until)), false) = (self.facts.get(table), rows.times(), known.is_empty()) else { return Ok(()) };
+        let known_keys = rows.keys.iter().filter(|key| known.contains(&key.id));
+        let (Some(statements), Some((since, until))) = (self.facts.get(table), span(known_keys)) else { return Ok(()) };
         copy(db, &statements.stage, &rows.text(|key| known.contains(&key.id))).await?;
-        for (sql, into) in [(&statements.conflicts, &mut merged.conflicting), (&statements.complete, &mut merged.completed)] {
-            let found = sqlx::query(AssertSqlSafe(sql.clone())).bind(since).bind(until).fetch_all(&mut *db).await?;
-            into.extend(ids(found)?);
+        let differing = sqlx::query(AssertSqlSafe(statements.compare.clone())).bind(since).bind(until).fetch_all(&mut *db).await?;
+        let mut completing = Vec::new();
+        for row in differing {
+            let id: EventId = row.try_get("event_id")?;
+            if row.try_get("conflicting")? {
+                merged.conflicting.insert(id);
+            }
+            if row.try_get("completing")? {
+                completing.push(id);
+            }
+        }
+        if !completing.is_empty() {
+            let ids: Vec<_> = completing.iter().map(|id| id.0).collect();
+            sqlx::query(AssertSqlSafe(statements.complete.clone())).bind(ids).bind(since).bind(until).execute(&mut *db).await?;
+            merged.completed.extend(completing);
         }
         run(db, &statements.clear).await
     }
 
-    /// Stores rule hits; a hit that is there stays.
-    pub(super) async fn merge_hits(&self, db: &mut PgConnection, hits: &CopyText) -> sqlx::Result<()> {
-        copy(db, &self.hits.copy, hits.as_bytes()).await?;
-        run(db, &self.hits.insert).await
+    /// Stores rule hits. Those of new events are new; of others, a hit that is there stays.
+    pub(super) async fn merge_hits(&self, db: &mut PgConnection, hits: &mut Rows, merged: &Merged) -> sqlx::Result<()> {
+        hits.keys.sort_by_key(|k| (k.host, k.at, k.id));
+        let (new, other) = (hits.text(|key| merged.new.contains(&key.id)), hits.text(|key| !merged.new.contains(&key.id)));
+        if !new.is_empty() {
+            copy(db, &self.hits.copy, &new).await?;
+        }
+        if !other.is_empty() {
+            copy(db, &self.hits.stage, &other).await?;
+            run(db, &self.hits.insert).await?;
+        }
+        Ok(())
     }
+}
+
+/// First and last time of keys.
+fn span<'k>(keys: impl Iterator<Item = &'k Key>) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+    keys.map(|key| (key.at, key.at)).reduce(|(since, until), (at, _)| (since.min(at), until.max(at)))
 }
 
 fn ids(rows: Vec<sqlx::postgres::PgRow>) -> sqlx::Result<Vec<EventId>> {

@@ -6,13 +6,16 @@
 //! No NOTIFY and no counters here (measured: NOTIFY cut 1,879 to 486 commits/s).
 
 use super::{
-    Batch, FastSet, Outcome, Receipt, Refused,
+    Batch, FastSet, Identified, Outcome, Receipt, Refused,
     directory::Directory,
     group::{self, Plan, Row, Sighting},
     stage::{Merged, Stage},
 };
 use crate::{
-    model::{event::Reject, ids::EventId},
+    model::{
+        event::{HostKey, Reject},
+        ids::{EventId, HostId},
+    },
     time::Clock,
 };
 use anyhow::Context as _;
@@ -30,8 +33,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Most rows of one transaction.
 const MOST_ROWS: usize = 20_000;
-/// How long the writer waits for company.
+/// How long the writer waits for company, and with how many rows it goes alone.
 const LINGER: Duration = Duration::from_millis(5);
+const COMPANY: usize = 2_000;
 /// How long deadlocks and lost connections are tried again before the sender is told to come back.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Kilobytes of records that may wait or be written at once. Source: trust design, section 9 (process stays below 256 MiB).
@@ -42,6 +46,8 @@ const UNIQUE_VIOLATION: &str = "23505";
 
 /// Sightings remembered; beyond it the memory starts anew.
 const SIGHTED: usize = 100_000;
+/// Groups of which every event is looked for after one of an earlier run, or of another process, came again: more will follow.
+const DOUBTED: u32 = 64;
 
 struct Job {
     batch: Batch,
@@ -78,7 +84,7 @@ impl Writer {
         stop: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (jobs, queue) = mpsc::channel(1_024);
-        let task = Task { pool, clock, marked, directory: Directory::default(), stage: Stage::new(), sighted: FastSet::default(), idle: None, committing: None };
+        let task = Task { pool, clock, marked, directory: Directory::default(), stage: Stage::new(), recent: Recent::default(), doubt: 0, sighted: FastSet::default(), idle: None, committing: None };
         (Self { jobs, budget: Arc::new(Semaphore::new(BUDGET_KIB)) }, task.run(queue, stop))
     }
 
@@ -109,6 +115,10 @@ struct Task {
     marked: Arc<Notify>,
     directory: Directory,
     stage: Stage,
+    /// What is likely to come again.
+    recent: Recent,
+    /// Groups for which the memory is not trusted.
+    doubt: u32,
     /// Sightings already stored, so that a quiet address costs nothing.
     sighted: FastSet<Sighting>,
     /// A connection without a transaction.
@@ -131,6 +141,30 @@ struct Written {
     db: PgConnection,
     new: FastSet<EventId>,
     sightings: BTreeSet<Sighting>,
+}
+
+/// Events stored lately: senders repeat what they sent minutes ago. Two generations, the older one is forgotten as a whole.
+#[derive(Debug, Default)]
+struct Recent {
+    new: FastSet<EventId>,
+    old: FastSet<EventId>,
+}
+
+impl Recent {
+    /// Events of a generation; 20 bytes each.
+    const GENERATION: usize = 128 * 1024;
+
+    fn add(&mut self, stored: impl IntoIterator<Item = EventId>) {
+        if self.new.len() >= Self::GENERATION {
+            std::mem::swap(&mut self.new, &mut self.old);
+            self.new.clear();
+        }
+        self.new.extend(stored);
+    }
+
+    fn contains(&self, id: EventId) -> bool {
+        self.new.contains(&id) || self.old.contains(&id)
+    }
 }
 
 /// The COMMIT of the group before failed, so what was left out here because of it has to be stored.
@@ -185,9 +219,10 @@ impl Task {
 
     /// Waits for the COMMIT of the group before.
     async fn settle(&mut self) -> Result<(), PreviousLost> {
-        let Some(Committing { task, sightings, .. }) = self.committing.take() else { return Ok(()) };
+        let Some(Committing { task, new, sightings }) = self.committing.take() else { return Ok(()) };
         let Ok(Some(db)) = task.await else { return Err(PreviousLost) };
         self.idle = Some(db);
+        self.recent.add(new);
         if self.sighted.len() > SIGHTED {
             self.sighted.clear();
         }
@@ -215,8 +250,8 @@ impl Task {
                 };
                 let state = sqlstate(&error);
                 match state.as_deref() {
-                    // Another process stored one of these events meanwhile: it is found now.
-                    Some(UNIQUE_VIOLATION) if started.elapsed() < PATIENCE => {}
+                    // One of these events was stored before this run, or by another process: it is found now.
+                    Some(UNIQUE_VIOLATION) if started.elapsed() < PATIENCE => self.doubt = DOUBTED,
                     Some(state) if state.starts_with("22") || state.starts_with("23") => {
                         if let [only] = slice {
                             only.prepared.outcome = Err(Reject::RefusedByDatabase(state.to_owned()));
@@ -261,10 +296,14 @@ impl Task {
     }
 
     async fn fill(&mut self, db: &mut PgConnection, rows: &mut [Row]) -> anyhow::Result<(FastSet<EventId>, BTreeSet<Sighting>)> {
-        let keys = rows.iter().flat_map(|r| r.prepared.outcome.iter().flatten()).map(|e| &e.host);
-        self.directory.learn(db, keys).await.context("naming hosts")?;
-        for event in rows.iter_mut().flat_map(|r| r.prepared.outcome.iter_mut().flatten()) {
-            event.host_id = self.directory.host(&event.host);
+        let mut events: Vec<&mut Identified> = rows.iter_mut().flat_map(|r| r.prepared.outcome.iter_mut().flatten()).collect();
+        let strangers: Vec<HostKey> = events.iter_mut().filter_map(|event| self.directory.place(event).then(|| event.host.clone())).collect();
+        if !strangers.is_empty() {
+            self.directory.learn(db, strangers).await.context("naming hosts")?;
+            // The directory may have begun anew: those that have a host keep it.
+            for event in events.into_iter().filter(|event| event.host_id == HostId(0)) {
+                self.directory.place(event);
+            }
         }
         group::date_undated(db, rows).await.context("dating undated events")?;
 
@@ -273,31 +312,29 @@ impl Task {
         db.execute("begin").await?;
         let mut merged = Merged::default();
         let unseen = self.committing.as_ref().map(|before| &before.new);
+        let (doubt, recent) = (self.doubt > 0, &self.recent);
+        let remembered = |id| recent.contains(id) || unseen.is_some_and(|unseen| unseen.contains(&id));
+        // zstd has a processor of its own while the database goes on; what will be new is known well enough to begin now.
+        group::settle_outcomes(rows, |id| !doubt && !remembered(id));
+        let expected: Vec<bool> = rows.iter().map(|row| row.outcome == Outcome::Accepted).collect();
+        let mut packing = plan.pack_segments(rows);
         let mut known = Vec::with_capacity(plan.rounds.len());
         for (table, rows) in &mut plan.rounds {
-            known.push(self.stage.add(db, *table, rows, unseen, &mut merged).await?);
+            known.push(self.stage.add(db, *table, rows, |id| doubt || recent.contains(id), unseen, &mut merged).await?);
         }
+        // While events come again that nobody here remembers, all are looked for.
+        let forgotten = known.iter().flatten().any(|id| !remembered(*id) && !merged.new.contains(id));
+        self.doubt = if forgotten { DOUBTED } else { self.doubt.saturating_sub(1) };
         // From here on everything of the group before is visible, or it is known to be lost.
         self.settle().await?;
         for ((table, rows), known) in plan.rounds.iter().zip(&known) {
             self.stage.complete(db, *table, rows, known, &mut merged).await?;
         }
-        // A group may hold an event twice: the first copy is the new one.
-        let mut stored = FastSet::default();
-        for row in &mut *rows {
-            row.outcome = match &row.prepared.outcome {
-                Err(reject) => Outcome::Quarantined(reject.clone()),
-                Ok(events) => {
-                    let new = events.iter().filter(|e| merged.new.contains(&e.id) && stored.insert(e.id)).count();
-                    if new > 0 { Outcome::Accepted } else { Outcome::Duplicate }
-                }
-            };
+        group::settle_outcomes(rows, |id| merged.new.contains(&id));
+        if rows.iter().zip(expected).any(|(row, expected)| (row.outcome == Outcome::Accepted) != expected) {
+            packing = plan.pack_segments(rows);
         }
-        // zstd has a processor of its own while the database goes on.
-        let packing = plan.pack_segments(rows);
-        if !plan.hits.is_empty() {
-            self.stage.merge_hits(db, &plan.hits).await.context("storing rule hits")?;
-        }
+        self.stage.merge_hits(db, &mut plan.hits, &merged).await.context("storing rule hits")?;
         group::store_quarantine(db, rows, &merged, now).await.context("storing quarantine")?;
         let sightings = group::store_sightings(db, rows, &self.sighted).await.context("storing addresses")?;
         group::store_marks(db, rows, &merged, now).await.context("marking buckets")?;
@@ -342,10 +379,12 @@ async fn gather(queue: &mut mpsc::Receiver<Job>, stop: &CancellationToken) -> Op
     while rows < MOST_ROWS {
         tokio::select! {
             biased;
+            // What has come is taken first.
             job = queue.recv() => match job {
                 Some(job) => { rows = rows.saturating_add(job.batch.records.len()); jobs.push(job); }
                 None => break,
             },
+            () = std::future::ready(()), if rows >= COMPANY => break,
             () = &mut linger => break,
         }
     }

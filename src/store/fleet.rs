@@ -82,13 +82,19 @@ pub async fn recount(db: &mut PgConnection, now: DateTime<Utc>) -> sqlx::Result<
         first as (
           select c.kind, c.value, min(s.day) as day from (select distinct kind, value from concerned) c join fleet_sighting s using (kind, value) group by 1, 2
         ),
+        rollout as (
+          select day, sum(count(*)) over (order by day) as hosts
+          from (select host_id, min(day) as day from fleet_sighting where kind = 'host' group by 1) h group by 1
+        ),
+        -- A fleet is known from the day on which half of what is active had reported: one host that came early is no fleet.
+        known as (select a.day, min(r.day) as since from active a join rollout r on 2 * r.hosts >= a.hosts group by 1),
         judged as (
           select c.kind, c.value, c.day, c.hosts, a.hosts as active, case
             when c.hosts <= greatest(3, ceil(0.02 * a.hosts)) then 'rare'
             when a.hosts >= 20 and 2 * c.hosts >= a.hosts
-              and (f.day <= c.day - 7 or f.day <= (select min(day) from fleet_sighting where kind = 'host')) then 'prevalent'
+              and (f.day <= c.day - 7 or f.day <= k.since) then 'prevalent'
             else 'common' end as band
-          from counted c join active a using (day) join first f using (kind, value)
+          from counted c join active a using (day) join known k using (day) join first f using (kind, value)
         ),
         before as (select j.kind, j.value, j.day, b.band from judged j join fleet_band b using (kind, value, day)),
         stored as (

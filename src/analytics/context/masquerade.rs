@@ -2,7 +2,7 @@
 
 use super::super::case::{Case, Instance, Item, Trace};
 use crate::model::{
-    code::{Class, Code},
+    code::{Class, Code, Force},
     group::{base_name, comparable_path},
     names,
 };
@@ -11,6 +11,9 @@ use std::collections::BTreeMap;
 
 /// Programs made to use processors, by original name: their renaming matters. Source: BOINC and Folding@home file names.
 const COMPUTE_TOOLS: &[&str] = &["boinc.exe", "boincmgr.exe", "fahcore", "fahclient.exe", "fah-client.exe", "primegrid"];
+
+/// Points of a maker's name that nothing confirms or refutes; chosen: what an image in the same place gets without a name.
+const UNPROVEN: f64 = 12.0;
 
 pub(super) fn find(case: &Case, out: &mut Vec<Item>) {
     for process in case.instances.iter().filter(|i| case.distance(i.id).is_some()) {
@@ -59,14 +62,18 @@ fn fake_vendor(case: &Case, process: &Instance, out: &mut Vec<Item>) {
     let Some(image) = process.image.as_deref().filter(|_| !names::in_system_folder(&process.path())) else { return };
     let company = process.company.as_deref().unwrap_or_default();
     let signer = process.signer.as_deref().unwrap_or_default();
-    let foreign = match process.signature.as_deref() {
-        Some("valid") => !names::is_same_vendor(company, signer),
-        Some(_) => true,
-        None => names::is_user_writable(image) && process.sha256.as_deref().is_some_and(|h| case.fleet.is_rare_image(h)),
-    };
-    if names::is_trusted_vendor(company) && foreign {
-        out.push(Item::for_life(Code::MFakeVendor, process, format!("{image} says it is made by {company}, which did not sign it")));
-        return;
+    if names::is_trusted_vendor(company) {
+        let rare_in_profile = || names::is_user_writable(image) && process.sha256.as_deref().is_some_and(|h| case.fleet.is_rare_image(h));
+        let item = |says: &str| Item::for_life(Code::MFakeVendor, process, format!("{image} says it is made by {company}{says}"));
+        match process.signature.as_deref() {
+            Some("valid") if names::is_same_vendor(company, signer) => {}
+            Some(_) => return out.push(item(", which did not sign it")),
+            // Every program that a person installs for themselves looks so where signatures are not collected: no discriminator.
+            None if rare_in_profile() => {
+                return out.push(Item { points: UNPROVEN, force: Force::Plain, ..item("; its signature is not known, and few hosts have it") });
+            }
+            None => {}
+        }
     }
     let name = process.name();
     let imitated = case.entries.iter().find(|e| {

@@ -80,7 +80,8 @@ pub(super) fn find(case: &Case, out: &mut Vec<Item>) {
                 out.push(Item { code, points: code.entry().points, force: code.entry().force, summary, ..p.clone() });
             };
             if shape && (!prevalent || talk.flows.iter().any(|f| f.inside)) {
-                beside(Code::NPersist, format!("held {shared}, which the fleet does not share"));
+                let why = if 2 * hosts >= case.fleet.active { "which the fleet has not known for a week" } else { "which the fleet does not share" };
+                beside(Code::NPersist, format!("held {shared}, {why}"));
             }
             if rare && !talk.flows.iter().any(|f| f.inside) {
                 beside(Code::PRare, format!("the held destination is rare: {shared}"));
