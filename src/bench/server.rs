@@ -6,7 +6,10 @@ use crate::{
 };
 use anyhow::{Context as _, bail, ensure};
 use chrono::TimeDelta;
-use reqwest::Client;
+use reqwest::{
+    Client,
+    header::{CONTENT_TYPE, COOKIE, ORIGIN, SET_COOKIE},
+};
 use serde_json::Value;
 use sqlx::{ConnectOptions as _, PgConnection};
 use std::{
@@ -17,6 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
+    io::AsyncWriteExt as _,
     process::{Child, Command},
     time::{sleep, timeout},
 };
@@ -92,6 +96,30 @@ impl Server {
         let output = command.args(["token", "create", "--name", name, "--scope", scope]).stderr(Stdio::inherit()).output().await?;
         ensure!(output.status.success(), "`coalface token create` ended with {}", output.status);
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    }
+
+    /// Makes an analyst and signs in: the cookie to send.
+    pub(super) async fn sign_in(&self) -> anyhow::Result<String> {
+        let password = uuid::Uuid::new_v4().to_string();
+        let mut command = command(&self.program, &self.data);
+        let mut child = command.args(["user", "create", "--name", "bench", "--role", "analyst"]).stdin(Stdio::piped()).spawn()?;
+        child.stdin.take().context("no standard input")?.write_all(password.as_bytes()).await?;
+        let status = child.wait().await?;
+        ensure!(status.success(), "`coalface user create` ended with {status}");
+        let browser = Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
+        let form = serde_html_form::to_string([("name", "bench"), ("password", &password)])?;
+        let request = browser.post(format!("{}/login", self.pages)).header(CONTENT_TYPE, "application/x-www-form-urlencoded").header(ORIGIN, &self.pages).body(form);
+        let reply = request.send().await?;
+        let cookie = reply.headers().get(SET_COOKIE).with_context(|| format!("signing in was answered {}", reply.status()))?;
+        Ok(cookie.to_str()?.split(';').next().unwrap_or_default().to_owned())
+    }
+
+    /// Time until a page is there as a whole.
+    pub(super) async fn page(&self, client: &Client, cookie: &str, path: &str) -> anyhow::Result<Duration> {
+        let before = Instant::now();
+        let reply = client.get(format!("{}{path}", self.pages)).header(COOKIE, cookie).send().await?.error_for_status()?;
+        reply.bytes().await.with_context(|| format!("reading {path}"))?;
+        Ok(before.elapsed())
     }
 
     /// A connection to its database as superuser, for limits and sizes.
