@@ -57,6 +57,7 @@ pub fn check(dir: &Path) -> CheckReport {
         }
         Err(problems) => report.problems.extend(problems),
     }
+    rules.close();
     if report.files == 0 && report.is_ok() {
         report.problems.push(Problem {
             file: dir.display().to_string(),

@@ -17,11 +17,13 @@ use crate::model::{
     event::Event,
     fact::Fact,
 };
-use fields::Decoded;
+use fields::{Decoded, View};
 use native::Native;
+use regex::RegexSet;
+use rsigma_eval::Event as _;
 use sigma::{Example, Parsed, Rule};
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     fmt, fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -63,11 +65,47 @@ pub struct Ruleset {
     sigma: Vec<Rule>,
     native: Vec<Native>,
     idle: Vec<Arc<RuleInfo>>,
-    /// Sigma rules (by position) of each category.
-    by_category: [Vec<usize>; Category::ALL.len()],
+    by_category: [Shelf; Category::ALL.len()],
     /// Sigma rules (by position) whose text is mining text wherever it is found.
     mining: Vec<usize>,
     ids: HashSet<String>,
+}
+
+/// Sigma rules (by position) of one category.
+#[derive(Debug, Default)]
+struct Shelf {
+    /// Always evaluated.
+    open: Vec<usize>,
+    /// Evaluated if one of the texts they look for is there at all. Nearly all events stop here: one search for all patterns takes
+    /// a fraction of one search for each rule's (measured: 1.9 to 0.6 µs an event of the load).
+    gated: Vec<usize>,
+    gate: Vec<(String, RegexSet)>,
+}
+
+impl Shelf {
+    fn add(&mut self, position: usize, rule: &Rule) {
+        if rule.gate().is_some() { self.gated.push(position) } else { self.open.push(position) }
+    }
+
+    /// Makes the gate of the gated rules; patterns that are too large together are left to each rule.
+    fn close(&mut self, rules: &[Rule]) {
+        let mut patterns: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (field, pattern) in self.gated.iter().filter_map(|n| rules[*n].gate()).flatten() {
+            patterns.entry(field).or_default().push(pattern);
+        }
+        match patterns.into_iter().map(|(field, patterns)| Ok((field.to_owned(), RegexSet::new(patterns)?))).collect::<Result<_, regex::Error>>() {
+            Ok(gate) => self.gate = gate,
+            Err(_) => self.open.append(&mut self.gated),
+        }
+    }
+
+    /// Rules that may hold for the fact.
+    fn candidates(&self, fact: &Fact) -> impl Iterator<Item = usize> {
+        let view = View(fact);
+        let found = |(field, set): &(String, RegexSet)| view.get_field(field).is_some_and(|v| v.as_str().is_some_and(|text| set.is_match(&text)));
+        let gated = if self.gate.is_empty() || self.gate.iter().any(found) { self.gated.as_slice() } else { &[] };
+        self.open.iter().chain(gated).copied()
+    }
 }
 
 impl Ruleset {
@@ -89,6 +127,7 @@ impl Ruleset {
             }
             Err(found) => problems.extend(found),
         }
+        rules.close();
         if problems.is_empty() { Ok(rules) } else { Err(RuleErrors(problems)) }
     }
 
@@ -116,7 +155,7 @@ impl Ruleset {
     /// Appends what the rules say of a fact that is no single event's: a script block put together.
     pub fn hits_of(&self, fact: &Fact, out: &mut Vec<Hit>) {
         let Some(category) = Category::of(fact) else { return };
-        for rule in self.by_category[category as usize].iter().map(|n| &self.sigma[*n]) {
+        for rule in self.by_category[category as usize].candidates(fact).map(|n| &self.sigma[n]) {
             if let Some(excerpt) = rule.excerpt(fact) {
                 out.push(hit(&rule.info, &rule.evidence, excerpt));
             }
@@ -154,11 +193,18 @@ impl Ruleset {
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
+    /// Makes the gates, after the last rule.
+    fn close(&mut self) {
+        for shelf in &mut self.by_category {
+            shelf.close(&self.sigma);
+        }
+    }
+
     fn admit(&mut self, rule: Rule) {
         let position = self.sigma.len();
         let Evidence { code, force, categories, .. } = &rule.evidence;
         for category in categories {
-            self.by_category[*category as usize].push(position);
+            self.by_category[*category as usize].add(position, &rule);
         }
         if *force == Force::Hard && matches!(code, Code::CMinerFlag | Code::CWallet) {
             self.mining.push(position);

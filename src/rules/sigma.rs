@@ -5,7 +5,7 @@
 
 use super::{
     excerpt,
-    fields::{Category, View, fact_of, subject_name},
+    fields::{Category, Decoded, View, fact_of, subject_name},
 };
 use crate::model::{
     code::{Class, Code, Force},
@@ -117,6 +117,8 @@ pub(super) struct Rule {
     pub examples: Vec<Example>,
     compiled: CompiledRule,
     needles: Vec<Needle>,
+    /// Whether it cannot hold unless one of its needles is found.
+    gated: bool,
 }
 
 /// One rule of a file: evaluated, or listed only.
@@ -226,11 +228,18 @@ fn read(file: &str, hash: [u8; 32], rule: &rsigma_parser::SigmaRule) -> Result<P
     }
     let evidence = Evidence { code: key.code, points: key.points, force: key.force, categories: categories.to_vec() };
     info.evidence = Ok(evidence.clone());
-    let needles = needles(&compiled);
-    Ok(Parsed::Live(Box::new(Rule { info: Arc::new(info), evidence, examples, compiled, needles })))
+    let (needles, all) = needles(&compiled);
+    // With nothing found every selection is false; what holds then says something about absence.
+    let gated = all && evaluate_rule(&compiled, &Decoded("")).is_none();
+    Ok(Parsed::Live(Box::new(Rule { info: Arc::new(info), evidence, examples, compiled, needles, gated })))
 }
 
 impl Rule {
+    /// Fields and patterns of which one must be found for the rule to hold; `None` = it may hold without.
+    pub(super) fn gate(&self) -> Option<impl Iterator<Item = (&str, &str)>> {
+        self.gated.then(|| self.needles.iter().map(|needle| (needle.field.as_str(), needle.pattern.as_str())))
+    }
+
     /// What matched in the fact, or `None` if the rule does not hold.
     pub(super) fn excerpt(&self, fact: &Fact) -> Option<String> {
         let found = self.found(&View(fact))?;
@@ -261,39 +270,36 @@ impl Rule {
     }
 }
 
-/// Patterns of a rule's positive matchers, so that an excerpt can show the place.
-fn needles(rule: &CompiledRule) -> Vec<Needle> {
-    let mut out = Vec::new();
+/// Patterns of a rule's positive matchers, so that an excerpt can show the place; and whether they are all it looks for.
+fn needles(rule: &CompiledRule) -> (Vec<Needle>, bool) {
+    let (mut out, mut all) = (Vec::new(), true);
     let mut names: Vec<&String> = rule.detections.keys().collect();
     names.sort_unstable();
     for name in names {
-        walk(&rule.detections[name], &mut |field, pattern| {
-            if let Ok(pattern) = Regex::new(&pattern) {
-                out.push(Needle { detection: name.clone(), field: field.to_owned(), pattern });
-            }
+        all &= walk(&rule.detections[name], &mut |field, pattern| {
+            let pattern = Regex::new(&pattern);
+            let usable = pattern.is_ok();
+            out.extend(pattern.ok().map(|pattern| Needle { detection: name.clone(), field: field.to_owned(), pattern }));
+            usable
         });
     }
-    out
+    (out, all)
 }
 
-fn walk(detection: &CompiledDetection, out: &mut impl FnMut(&str, String)) {
+/// Hands out field and pattern of what the detection looks for; answers whether that was everything, and everything was taken.
+fn walk(detection: &CompiledDetection, out: &mut impl FnMut(&str, String) -> bool) -> bool {
     match detection {
-        CompiledDetection::AllOf(items) => {
-            for CompiledDetectionItem { field, matcher, .. } in items {
-                if let Some(field) = field {
-                    patterns(matcher, &mut |pattern| out(field, pattern));
-                }
-            }
-        }
-        CompiledDetection::AnyOf(inner) | CompiledDetection::And(inner) => inner.iter().for_each(|d| walk(d, out)),
+        CompiledDetection::AllOf(items) => items.iter().fold(true, |all, CompiledDetectionItem { field, matcher, .. }| {
+            let Some(field) = field else { return false };
+            patterns(matcher, &mut |pattern| out(field, pattern)) && all
+        }),
+        CompiledDetection::AnyOf(inner) | CompiledDetection::And(inner) => inner.iter().fold(true, |all, d| walk(d, out) && all),
         // Keywords and arrays have no one field to show.
-        CompiledDetection::Keywords(_)
-        | CompiledDetection::ArrayMatch { .. }
-        | CompiledDetection::Conditional { .. } => {}
+        CompiledDetection::Keywords(_) | CompiledDetection::ArrayMatch { .. } | CompiledDetection::Conditional { .. } => false,
     }
 }
 
-fn patterns(matcher: &CompiledMatcher, out: &mut dyn FnMut(String)) {
+fn patterns(matcher: &CompiledMatcher, out: &mut dyn FnMut(String) -> bool) -> bool {
     let literal = |before: &str, value: &str, after: &str| format!("(?i){before}{}{after}", regex::escape(value));
     match matcher {
         CompiledMatcher::Exact { value, .. } => out(literal("^", value, "$")),
@@ -301,12 +307,12 @@ fn patterns(matcher: &CompiledMatcher, out: &mut dyn FnMut(String)) {
         CompiledMatcher::StartsWith { value, .. } => out(literal("^", value, "")),
         CompiledMatcher::EndsWith { value, .. } => out(literal("", value, "$")),
         CompiledMatcher::Regex(regex) => out(regex.as_str().to_owned()),
-        CompiledMatcher::AhoCorasickSet { needles, .. } => needles.iter().for_each(|n| out(literal("", n, ""))),
-        CompiledMatcher::RegexSetMatch { set, .. } => set.patterns().iter().for_each(|p| out(p.clone())),
+        CompiledMatcher::AhoCorasickSet { needles, .. } => needles.iter().fold(true, |all, n| out(literal("", n, "")) && all),
+        CompiledMatcher::RegexSetMatch { set, .. } => set.patterns().iter().fold(true, |all, p| out(p.clone()) && all),
         CompiledMatcher::AnyOf(children)
         | CompiledMatcher::AllOf(children)
-        | CompiledMatcher::CaseInsensitiveGroup { children, .. } => children.iter().for_each(|c| patterns(c, out)),
+        | CompiledMatcher::CaseInsensitiveGroup { children, .. } => children.iter().fold(true, |all, c| patterns(c, out) && all),
         // Numbers, addresses and what must not be there have no place in a text.
-        _ => {}
+        _ => false,
     }
 }

@@ -180,3 +180,24 @@ fn the_manual_says_what_the_code_says() {
         panic!("docs/DETECTION.md is out of date: replace it by {}", renewed.display());
     }
 }
+
+#[test]
+fn rules_on_texts_wait_behind_a_gate_and_those_on_absence_do_not() {
+    let rules = shipped();
+    let shelf = &rules.by_category[Category::ProcessCreation as usize];
+    assert!(shelf.gated.len() > 10, "{} of {} rules are gated", shelf.gated.len(), shelf.gated.len() + shelf.open.len());
+    let start = |line: &str| fields::fact_of(Category::ProcessCreation, [("CommandLine", line)]).unwrap();
+    assert_eq!(shelf.candidates(&start("notepad.exe report.txt")).count(), shelf.open.len());
+    assert_eq!(shelf.candidates(&start("x -o stratum+tcp://192.0.2.1:3333")).count(), shelf.open.len() + shelf.gated.len());
+
+    let dir = tempfile::tempdir().unwrap();
+    let text = |id: &str, detection: &str, yes: &str, no: &str| {
+        format!("title: t\nid: {id}\nlogsource: {{product: windows, category: process_creation}}\ndetection:\n{detection}\nlevel: low\ncoalface:\n  code: C.CRADLE\n  points: 1\n  force: plain\n  examples:\n    match: [{{CommandLine: '{yes}'}}]\n    no_match: [{{CommandLine: '{no}'}}]\n")
+    };
+    std::fs::write(dir.path().join("absent.yml"), text("absent", "  a: {CommandLine|contains: 'known'}\n  condition: not a", "other", "known")).unwrap();
+    std::fs::write(dir.path().join("none.yml"), text("none", "  a: {Image: null}\n  condition: a", "any", "any")).unwrap();
+    let rules = Ruleset::load(Some(dir.path())).unwrap();
+    let mut hits = Vec::new();
+    rules.hits_of(&start("other"), &mut hits);
+    assert_eq!(hits.iter().map(|hit| hit.rule_id.as_str()).collect::<Vec<_>>(), ["absent", "none"]);
+}
