@@ -30,12 +30,23 @@ const POLL: Duration = Duration::from_millis(250);
 /// Kilobytes waiting for COMMIT from which on receiving goes first: nobody loses what is evaluated later. Measured: sixteen senders
 /// at full speed keep 7,000 waiting, a fleet of 10,000 hosts with an event a second 500.
 const PRESSED: usize = 2_048;
-/// Then the worker rests this many times as long as it worked, up to the longest rest.
-const REST: u32 = 4;
-const LONGEST_REST: Duration = Duration::from_secs(10);
+/// Then the worker rests this many times as long as it worked, up to the longest rest, or until it has been calm for so many looks.
+const REST: u32 = 8;
+const LONGEST_REST: Duration = Duration::from_secs(30);
+const CALM: u32 = 4;
 
 /// How often what time alone changes is looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
+
+/// Leaves the processors to those who receive.
+async fn rest(app: &App, longest: Duration) {
+    let (started, mut calm) = (std::time::Instant::now(), 0);
+    // Between two groups little waits for a moment.
+    while calm < CALM && started.elapsed() < longest && !app.stop.is_cancelled() {
+        tokio::time::sleep(POLL).await;
+        calm = if app.writer.waiting_kib() < PRESSED { calm + 1 } else { 0 };
+    }
+}
 
 /// Evaluates until told to stop.
 pub async fn run(app: Arc<App>) {
@@ -49,7 +60,10 @@ pub async fn run(app: Arc<App>) {
         }
         let started = std::time::Instant::now();
         let pause = match pass(&app, SETTLE).await {
-            Ok(_) if app.writer.waiting_kib() >= PRESSED => started.elapsed().saturating_mul(REST).clamp(POLL, LONGEST_REST),
+            Ok(_) if app.writer.waiting_kib() >= PRESSED => {
+                rest(&app, started.elapsed().saturating_mul(REST).clamp(POLL, LONGEST_REST)).await;
+                Duration::ZERO
+            }
             Ok(report) if report.marks > 0 || report.bands > 0 => Duration::ZERO,
             Ok(_) => POLL + Duration::from_millis(rand::random::<u64>() % 50),
             Err(error) => {
