@@ -101,11 +101,27 @@ pub async fn replace(
     sqlx::query!(
         "-- store::evidence::replace: what is found
         insert into evidence (host_id, group_key, code, subject, first_seen, last_seen, known_at, points, force, process_id, summary, rule, events)
-        select distinct on (host_id, group_key, code, subject, first_seen)
-          host_id, group_key, code, subject, first_seen, last_seen, known_at, points, force, process_id, summary, rule, string_to_array(events, ' ')
-        from unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[], $8::real[],
-          $9::text[], $10::bigint[], $11::text[], $12::text[], $13::text[])
-          as f (host_id, group_key, code, subject, first_seen, last_seen, known_at, points, force, process_id, summary, rule, events)
+        with found as (
+          select host_id, group_key, code, subject, first_seen, last_seen, known_at, points, force, process_id, summary, rule,
+            string_to_array(events, ' ') as events
+          from unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[], $8::real[],
+            $9::text[], $10::bigint[], $11::text[], $12::text[], $13::text[])
+            as f (host_id, group_key, code, subject, first_seen, last_seen, known_at, points, force, process_id, summary, rule, events)
+        ), all_found as (
+          select * from found
+          union all
+          -- A rule that spoke of a process before the spans under evaluation is not forgotten because it speaks of it again.
+          select e.host_id, e.group_key, e.code, e.subject, e.first_seen, e.last_seen, e.known_at, e.points, e.force, e.process_id, e.summary,
+            e.rule, e.events
+          from (select distinct host_id, group_key, code, subject, first_seen from found) f
+          join evidence e using (host_id, group_key, code, subject, first_seen)
+          where $14 and not exists (
+            select from unnest($15::bigint[], $16::timestamptz[], $17::timestamptz[]) as s (host_id, since, until)
+            where e.host_id = s.host_id and e.known_at >= s.since and e.known_at < s.until)
+        )
+        select distinct on (host_id, group_key, code, subject, first_seen) host_id, group_key, code, subject, first_seen,
+          max(last_seen) over (partition by host_id, group_key, code, subject, first_seen), known_at, points, force, process_id, summary, rule, events
+        from all_found
         order by host_id, group_key, code, subject, first_seen, known_at, last_seen desc, events
         on conflict (host_id, group_key, code, subject, first_seen) do update set
           last_seen = excluded.last_seen, known_at = excluded.known_at, points = excluded.points, force = excluded.force,
@@ -124,7 +140,11 @@ pub async fn replace(
         &column!(|f| f.process) as &[Option<i64>],
         &column!(|f| f.summary.as_str()) as &[&str],
         &column!(|f| f.rule.as_deref()) as &[Option<&str>],
-        &events
+        &events,
+        matches!(domain, Domain::Known),
+        spans.0,
+        spans.1,
+        spans.2
     )
     .execute(db)
     .await?;

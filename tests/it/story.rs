@@ -36,6 +36,12 @@ pub(crate) fn sysmon(record: u64, at: DateTime<Utc>, id: u32, mut data: Value) -
     windows(record, at, "Microsoft-Windows-Sysmon", "Microsoft-Windows-Sysmon/Operational", id, data)
 }
 
+/// The miner's image is replaced while it runs.
+pub(crate) fn replaced(record: u64, minute: i64) -> Value {
+    let data = json!({"ProcessGuid": GUID, "ProcessId": "4120", "Image": IMAGE, "Type": "Image is replaced", "User": "NT AUTHORITY\\SYSTEM"});
+    sysmon(record, start() + TimeDelta::minutes(minute), 25, data)
+}
+
 /// The whole story, in the order it happened.
 pub(crate) fn renamed_miner() -> Vec<Value> {
     let t = start();
