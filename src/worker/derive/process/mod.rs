@@ -106,12 +106,14 @@ impl Instance {
             && (self.started_at - sampled.started_at).abs() <= SAME_SAMPLED_START
     }
 
-    /// Takes over what the other knows; the one with a GUID keeps its key.
-    fn absorb(&mut self, other: Self) {
-        if self.guid.is_none() && other.guid.is_some() || !self.start_observed && other.start_observed {
-            let mut winner = other;
-            std::mem::swap(self, &mut winner);
-            return self.absorb(winner);
+    /// Takes over what the other knows; the one with a GUID keeps its key, a start that was seen its time.
+    fn absorb(&mut self, mut other: Self) {
+        let certainty = |i: &Self| (i.guid.is_some(), i.start_observed);
+        if certainty(&other) > certainty(self) {
+            std::mem::swap(self, &mut other);
+        }
+        if other.start_observed && !self.start_observed {
+            self.started_at = other.started_at;
         }
         self.last_sign = self.last_sign.max(other.last_sign);
         self.start_observed |= other.start_observed;
@@ -319,6 +321,15 @@ mod tests {
 
     fn at(seconds: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(seconds, 0).unwrap()
+    }
+
+    #[test]
+    fn a_start_without_guid_and_a_guid_without_start_become_one_either_way() {
+        let (start, named) = (instance(None, 40, 100, true), instance(Some(7), 40, 101, false));
+        for (mut one, other) in [(start.clone(), named.clone()), (named.clone(), start.clone())] {
+            one.absorb(other);
+            assert_eq!((one.process_id, one.started_at, one.guid, one.start_observed), (named.process_id, start.started_at, named.guid, true));
+        }
     }
 
     fn instance(guid: Option<u128>, pid: i64, start: i64, observed: bool) -> Instance {
