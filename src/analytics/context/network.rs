@@ -80,7 +80,11 @@ pub(super) fn find(case: &Case, out: &mut Vec<Item>) {
                 out.push(Item { code, points: code.entry().points, force: code.entry().force, summary, ..p.clone() });
             };
             if shape && (!prevalent || talk.flows.iter().any(|f| f.inside)) {
-                let why = if 2 * hosts >= case.fleet.active { "which the fleet has not known for a week" } else { "which the fleet does not share" };
+                let why = match case.fleet.active {
+                    active if 2 * hosts < active => "which the fleet does not share",
+                    active if active < 20 => "in a fleet too small to know what is usual",
+                    _ => "which the fleet has not known for a week",
+                };
                 beside(Code::NPersist, format!("held {shared}, {why}"));
             }
             if rare && !talk.flows.iter().any(|f| f.inside) {
