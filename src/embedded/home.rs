@@ -64,6 +64,9 @@ impl Home {
             .mode(if root { 0o711 } else { 0o700 })
             .create(data)
             .with_context(|| format!("making the data folder {}", data.display()))?;
+        // several commands may be the first: one makes the folders, the others find them
+        let turn = super::lock_file(data, "home.lock")?;
+        turn.lock().context("locking the data folder")?;
         let entry = data.join("postgres");
         if entry.symlink_metadata().is_err() {
             match &runner {
@@ -319,6 +322,24 @@ mod tests {
         let socket = socket_folder(&long);
         assert!(socket.starts_with("/tmp") && socket.as_os_str().len() < 60, "{socket:?}");
         assert_ne!(socket, socket_folder(&long.join("other")));
+    }
+
+    #[test]
+    fn commands_that_start_at_once_on_a_new_folder_find_one_home() {
+        let open_to_others = Permissions::from_mode(0o755);
+        let parent = tempfile::Builder::new().permissions(open_to_others).tempdir().unwrap();
+        for round in 0..20 {
+            let data = parent.path().join(round.to_string());
+            let start = std::sync::Barrier::new(8);
+            std::thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        start.wait();
+                        Home::open(&data).unwrap();
+                    });
+                }
+            });
+        }
     }
 
     #[test]
