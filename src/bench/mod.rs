@@ -13,10 +13,13 @@ pub use report::{Bar, Figure, Report};
 
 use crate::{
     demo,
-    model::fact::Fact,
+    intake::{Origin, prepare, split},
+    model::{event::RawRecord, fact::Fact},
+    rules::Ruleset,
     time::{Clock as _, System},
 };
 use anyhow::Context as _;
+use axum::body::Bytes;
 use limit::Limit;
 use load::Load;
 use reqwest::Client;
@@ -38,6 +41,8 @@ use tracing::info;
 /// Events that are rendered for the COPY limit, and its connections: `psql` has one. Source: performance design, P1.
 const COPIED: u64 = 150_000;
 const COPY_CONNECTIONS: usize = 1;
+/// Events of a round of decoding.
+const PREPARED: u64 = 50_000;
 /// Rounds of limit and figure; medians count. Source: performance design, "medians of at least 3".
 const ROUNDS: usize = 3;
 /// How long the demo data set may take to be evaluated.
@@ -141,6 +146,7 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
         .context("making a folder for the temporary database")?
     };
     let mut report = Report { at: begin.to_rfc3339(), quick: options.quick, machine: serde_json::Value::Null, sender_cpu: 0.0, figures: Vec::new() };
+    report.figures.push(preparing()?);
     let client = Client::builder().no_proxy().timeout(Duration::from_mins(1)).pool_max_idle_per_host(32).build().context("making an HTTP client")?;
     let server = start(&scratch.path().join("data"), &client, &Plan::of(&options), &mut report).await?;
     let measured = measure(&server, &client, &Plan::of(&options), &mut report).await;
@@ -175,6 +181,23 @@ async fn start(data: &Path, client: &Client, plan: &Plan, report: &mut Report) -
     report.figures.push(Figure::new("P10", "start, fresh database", fresh, "s").bar(Bar::AtMost(10.0)));
     report.figures.push(Figure::new("P10", "start, existing database", median(existing), "s").bar(Bar::AtMost(2.0)));
     Ok(server)
+}
+
+/// What an event costs before it meets the database: parts of a second on one core with nothing beside it.
+fn preparing() -> anyhow::Result<Figure> {
+    let rules = Ruleset::load(None)?;
+    let load = Load::new(server::load_begins());
+    let mut rates = Vec::with_capacity(ROUNDS);
+    for round in 0..ROUNDS as u64 {
+        let body = Bytes::from(load.body(round * PREPARED..(round + 1) * PREPARED, Route::Native));
+        let records = split::documents(&body).map(|bytes| RawRecord { bytes, client_id: None, defaults: Arc::default() }).collect();
+        let origin = Origin { token: "bench".to_owned(), protocol: "native", request_id: String::new() };
+        let before = Instant::now();
+        let batch = prepare(records, &rules, origin, System.now());
+        rates.push(batch.records.len() as f64 / before.elapsed().as_secs_f64());
+    }
+    info!(rates = ?rates, "events prepared per second and core");
+    Ok(Figure::new("", "decoding and rules, one core", median(rates), "events/s").note("without the database"))
 }
 
 async fn measure(server: &Server, client: &Client, plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
