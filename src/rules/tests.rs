@@ -187,8 +187,19 @@ fn rules_on_texts_wait_behind_a_gate_and_those_on_absence_do_not() {
     let shelf = &rules.by_category[Category::ProcessCreation as usize];
     assert!(shelf.gated.len() > 10, "{} of {} rules are gated", shelf.gated.len(), shelf.gated.len() + shelf.open.len());
     let start = |line: &str| fields::fact_of(Category::ProcessCreation, [("CommandLine", line)]).unwrap();
-    assert_eq!(shelf.candidates(&start("notepad.exe report.txt")).count(), shelf.open.len());
-    assert_eq!(shelf.candidates(&start("x -o stratum+tcp://192.0.2.1:3333")).count(), shelf.open.len() + shelf.gated.len());
+    assert_eq!(shelf.candidates(&start("notepad.exe report.txt")).len(), shelf.open.len());
+    let miner = shelf.candidates(&start("x -o stratum+tcp://192.0.2.1:3333"));
+    assert!(miner.len() > shelf.open.len() && miner.len() < shelf.open.len() + shelf.gated.len(), "{} rules", miner.len());
+
+    // nothing that holds is kept outside
+    for fact in rules.sigma.iter().flat_map(|rule| &rule.examples).map(|example| &example.fact) {
+        let Some(category) = Category::of(fact) else { continue };
+        let shelf = &rules.by_category[category as usize];
+        let inside = shelf.candidates(fact);
+        for n in shelf.gated.iter().filter(|n| !inside.contains(n)) {
+            assert_eq!(rules.sigma[*n].excerpt(fact), None, "{} on {fact:?}", rules.sigma[*n].info.title);
+        }
+    }
 
     let dir = tempfile::tempdir().unwrap();
     let text = |id: &str, detection: &str, yes: &str, no: &str| {

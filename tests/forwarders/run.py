@@ -30,7 +30,7 @@ EVENTS = int(os.environ.get("EVENTS", "100000"))
 FAULTS = int(os.environ.get("FAULTS", "5"))
 # the traffic must last long enough for every fault to strike it
 SECONDS = float(os.environ.get("SECONDS", "45"))
-OVERLOAD = 8
+OVERLOAD = 10
 # longest wait for a daemon that makes no progress
 PATIENCE = 120
 

@@ -6,7 +6,7 @@ sample as materialized (
   -- a sample covers the time since the one before it: at most 15 minutes, else what the collector says its period is
   select s.host_id, s.since, s.until, c.occurred_at as at, c.pid, c.started_at, c.guid, c.image, c.share, c.cores, c.logical_cpus,
     c.cpu_seconds - lag(c.cpu_seconds) over w as used,
-    extract(epoch from c.occurred_at - lag(c.occurred_at) over w)::real as gap, c.interval_ms / 1000.0 as period
+    date_part('epoch', c.occurred_at - lag(c.occurred_at) over w) as gap, c.interval_ms / 1000::float8 as period
   from span s join cpu_sample c on c.host_id = s.host_id
     and c.occurred_at >= s.since - interval '15 minutes' and c.occurred_at < s.until + interval '15 minutes'
   where c.occurred_at between $4::timestamptz - interval '15 minutes' and $5::timestamptz + interval '15 minutes' and c.pid is not null and c.gpu_share is null
@@ -18,7 +18,7 @@ instance as materialized (
   select k.host_id, k.pid, k.started_at, k.guid, k.day, p.process_id, p.group_key
   from (
     select host_id, pid, started_at, guid, case when started_at is null and guid is null then at end as day,
-      min(lower(regexp_replace(image, '^.*[\\/]', ''))) as name
+      lower(regexp_replace(min(image), '^.*[\\/]', '')) as name
     from sample group by 1, 2, 3, 4, 5
   ) k
   cross join lateral (
@@ -44,7 +44,7 @@ valued as (
 ),
 spread as (
   select v.host_id, v.process_id, v.group_key, b.bucket, v.at, v.share, v.share * v.cpus / 100 as cores,
-    extract(epoch from least(v.at, b.bucket + interval '5 minutes') - greatest(v.at - make_interval(secs => v.seconds), b.bucket))::real as overlap
+    date_part('epoch', least(v.at, b.bucket + interval '5 minutes') - greatest(v.at - make_interval(secs => v.seconds), b.bucket)) as overlap
   from valued v
   cross join lateral generate_series(date_bin('5 minutes', v.at - make_interval(secs => v.seconds), 'epoch'), v.at, interval '5 minutes') as b (bucket)
   where v.seconds > 0 and v.share is not null and b.bucket >= v.since and b.bucket < v.until and b.bucket between $4::timestamptz and $5::timestamptz

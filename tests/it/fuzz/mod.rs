@@ -1,7 +1,9 @@
-//! Decoders and splitters under mutated telemetry: no panic, no slow input, no growth of memory, and the same answer twice.
+//! Decoders, splitters and protocols under mutated telemetry: no panic, no slow input, no growth of memory, the same answer twice.
 //!
 //! Each target runs for `COALFACE_FUZZ_SECONDS` (default 1; `make fuzz` runs longer) from `COALFACE_FUZZ_SEED` (default 0). Seeds
-//! are the documents below and, where it is present, the telemetry folder. A failure shows the input that made it.
+//! are the documents below and, where it is present, the telemetry folder. A failure keeps the input that made it.
+
+mod protocols;
 
 use bytes::Bytes;
 use coalface::{
@@ -23,7 +25,7 @@ use std::{
 /// Slowest input allowed; the largest that mutation makes are below 300 kB.
 const SLOWEST: Duration = Duration::from_secs(5);
 /// Growth of the largest resident size allowed, kB: seeds, rules and one input at a time.
-const MOST_MEMORY: u64 = 512 * 1024;
+const MOST_MEMORY: u64 = 256 * 1024;
 const LONGEST_SEED: u64 = 64 * 1024;
 
 /// Pieces that decoders look for.
@@ -118,10 +120,30 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Own documents, and those of the telemetry folder: samples without their wrapper, heads of everything else.
+/// Documents to begin with, and what is mixed into them.
+#[derive(Debug)]
+struct Seeds {
+    base: Vec<Vec<u8>>,
+    all: Vec<Vec<u8>>,
+}
+
+impl Seeds {
+    /// Begins with the documents below these folders of the telemetry, or with the project's own where there are none.
+    fn of(folders: &[&str]) -> Self {
+        let found = telemetry();
+        let own = || OWN.iter().map(|text| text.as_bytes().to_vec());
+        let mut base: Vec<_> =
+            found.iter().filter(|(path, _)| folders.iter().any(|f| path.starts_with(f))).map(|(_, bytes)| bytes.clone()).collect();
+        if base.is_empty() {
+            base = own().collect();
+        }
+        Self { base, all: own().chain(found.into_iter().map(|(_, bytes)| bytes)).collect() }
+    }
+}
+
+/// Documents of the telemetry folder by relative path: samples without their wrapper, heads of everything else.
 #[expect(clippy::print_stderr, reason = "a missing folder is said")]
-fn seeds() -> Vec<Vec<u8>> {
-    let mut seeds: Vec<Vec<u8>> = OWN.iter().map(|text| text.as_bytes().to_vec()).collect();
+fn telemetry() -> Vec<(PathBuf, Vec<u8>)> {
     let folder = variable("COALFACE_TELEMETRY")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/telemetry"), PathBuf::from);
     if !folder.is_dir() {
@@ -129,6 +151,7 @@ fn seeds() -> Vec<Vec<u8>> {
     }
     let mut paths = Vec::new();
     files(&folder, &mut paths);
+    let mut found = Vec::new();
     for path in paths {
         let mut head = Vec::new();
         let Ok(file) = fs::File::open(&path) else { continue };
@@ -140,21 +163,20 @@ fn seeds() -> Vec<Vec<u8>> {
         if read.is_err() {
             continue;
         }
-        match serde_json::from_slice::<serde_json::Value>(&head)
-            .ok()
-            .and_then(|mut sample| Some(sample.get_mut("document")?.take()))
-        {
-            Some(serde_json::Value::String(text)) => seeds.push(text.into_bytes()),
-            Some(document) => seeds.push(document.to_string().into_bytes()),
-            _ => seeds.push(head),
-        }
+        let document =
+            serde_json::from_slice::<serde_json::Value>(&head).ok().and_then(|mut sample| Some(sample.get_mut("document")?.take()));
+        let bytes = match document {
+            Some(serde_json::Value::String(text)) => text.into_bytes(),
+            Some(document) => document.to_string().into_bytes(),
+            _ => head,
+        };
+        found.push((path.strip_prefix(&folder).unwrap_or(&path).to_owned(), bytes));
     }
-    seeds
+    found
 }
 
-fn mutated(rng: &mut StdRng, seeds: &[Vec<u8>]) -> Vec<u8> {
-    let pick = |rng: &mut StdRng| &seeds[rng.random_range(0..seeds.len())];
-    let mut bytes = pick(rng).clone();
+fn mutated(rng: &mut StdRng, Seeds { base, all }: &Seeds) -> Vec<u8> {
+    let mut bytes = base[rng.random_range(0..base.len())].clone();
     for _ in 0..rng.random_range(0..8) {
         let at = rng.random_range(0..=bytes.len());
         let end = (at + rng.random_range(0..200)).min(bytes.len());
@@ -173,7 +195,7 @@ fn mutated(rng: &mut StdRng, seeds: &[Vec<u8>]) -> Vec<u8> {
                 bytes.splice(at..at, token.into_bytes());
             }
             6 => {
-                let other = pick(rng);
+                let other = &all[rng.random_range(0..all.len())];
                 let from = rng.random_range(0..=other.len());
                 let to = (from + rng.random_range(0..2_000)).min(other.len());
                 bytes.splice(at..at, other[from..to].iter().copied());
@@ -201,15 +223,14 @@ fn peak() -> u64 {
 }
 
 #[expect(clippy::print_stdout, reason = "how far it came is what the tester wants to know")]
-fn fuzz(name: &str, mut target: impl FnMut(&Bytes, &mut StdRng)) {
+fn fuzz(name: &str, seeds: &Seeds, mut target: impl FnMut(&Bytes, &mut StdRng)) {
     let (seconds, first) = (number("COALFACE_FUZZ_SECONDS", 1), number("COALFACE_FUZZ_SEED", 0));
-    let seeds = seeds();
     let (before, began) = (peak(), Instant::now());
     let (mut runs, mut total, mut slowest) = (0u64, 0u64, Duration::ZERO);
     while began.elapsed() < Duration::from_secs(seconds) {
         let seed = first.wrapping_mul(1 << 40).wrapping_add(runs);
         let mut rng = StdRng::seed_from_u64(seed);
-        let input = Bytes::from(mutated(&mut rng, &seeds));
+        let input = Bytes::from(mutated(&mut rng, seeds));
         let at = Instant::now();
         let outcome = catch_unwind(AssertUnwindSafe(|| target(&input, &mut rng)));
         let took = at.elapsed();
@@ -230,11 +251,10 @@ fn record(bytes: Bytes) -> RawRecord {
     RawRecord { bytes, client_id: None, defaults: Arc::new(Defaults::default()) }
 }
 
-/// Every decoder and the rules: recognised by content, as in the program.
-#[test]
-fn fuzz_decoders_and_rules() {
+/// A decoder and the rules: recognised by content, as in the program; the same record gives the same events.
+fn decoder(name: &str, folders: &[&str]) {
     let rules = Ruleset::load(None).unwrap();
-    fuzz("decode", |input, _| {
+    fuzz(name, &Seeds::of(folders), |input, _| {
         let record = record(input.clone());
         let (once, twice) = (sources::decode(&record), sources::decode(&record));
         let Ok(events) = once else { return assert!(twice.is_err()) };
@@ -247,10 +267,34 @@ fn fuzz_decoders_and_rules() {
     });
 }
 
+macro_rules! decoders {
+    ($($test:ident $name:literal $folders:expr;)*) => { $(
+        #[test]
+        fn $test() {
+            decoder($name, &$folders);
+        }
+    )* };
+}
+
+decoders! {
+    fuzz_decode_own "own" [];
+    fuzz_decode_samples "samples" ["samples"];
+    fuzz_decode_evtx_json "evtx json" ["evtx_attack", "sigma_regression"];
+    fuzz_decode_winlogbeat "winlogbeat" ["winlogbeat_golden", "benign", "mordor_attack"];
+    fuzz_decode_nxlog "nxlog" ["splunk_attack_range_nxlog"];
+    fuzz_decode_metricbeat "metricbeat" ["metricbeat"];
+    fuzz_decode_osquery "osquery" ["osquery"];
+    fuzz_decode_zeek "zeek" ["zeek_json", "zeek_tsv", "filebeat_network/zeek_http", "filebeat_network/zeek_x509"];
+    fuzz_decode_suricata "suricata" ["filebeat_network/suricata_eve"];
+    fuzz_decode_squid "squid" ["filebeat_network/squid_log"];
+    fuzz_decode_fortigate "fortigate" ["filebeat_network/fortinet_firewall"];
+    fuzz_decode_panos "panos" ["filebeat_network/panw_panos"];
+}
+
 /// Records lie in the body, in order and apart, and a stream read in small steps gives the same.
 #[test]
 fn fuzz_splitter() {
-    fuzz("split", |input, rng| {
+    fuzz("split", &Seeds::of(&[""]), |input, rng| {
         let whole: Vec<Bytes> = split::records(input).collect();
         let is_table = memchr::memmem::find(input, b"#").is_some();
         if !is_table {
@@ -284,7 +328,7 @@ impl Read for Slow<'_> {
 /// A body on its whole way: split, cut into records, decoded.
 #[test]
 fn fuzz_bodies() {
-    fuzz("bodies", |input, _| {
+    fuzz("bodies", &Seeds::of(&[""]), |input, _| {
         for document in split::records(input).take(2_000) {
             for part in
                 sources::split_batch(&document).unwrap_or_else(|| vec![document.clone()]).into_iter().take(2_000)
