@@ -265,7 +265,13 @@ impl Load {
             if route == Route::Bulk {
                 out.extend_from_slice(b"{\"create\":{\"_index\":\"bench\"}}\n");
             }
+            if route == Route::Hec {
+                out.extend_from_slice(b"{\"event\":");
+            }
             self.write(n, &mut clock, &mut out);
+            if route == Route::Hec {
+                out.extend_from_slice(b"}");
+            }
         }
         out
     }

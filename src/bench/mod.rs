@@ -73,6 +73,8 @@ pub(crate) enum Route {
     Native,
     /// `POST /_bulk`.
     Bulk,
+    /// `POST /services/collector/event`, the event's JSON inside Splunk's envelope.
+    Hec,
     /// `POST /v1/logs`, protobuf with the event's JSON as the body of a log record.
     Otlp,
 }
@@ -82,6 +84,7 @@ impl Route {
         match self {
             Self::Native => "/api/v1/events",
             Self::Bulk => "/_bulk",
+            Self::Hec => "/services/collector/event",
             Self::Otlp => "/v1/logs",
         }
     }
@@ -89,6 +92,7 @@ impl Route {
     fn content_type(self) -> &'static str {
         match self {
             Self::Native | Self::Bulk => "application/x-ndjson",
+            Self::Hec => "application/json",
             Self::Otlp => "application/x-protobuf",
         }
     }
@@ -98,6 +102,7 @@ impl Route {
         match self {
             Self::Native => reply.contains("\"quarantined\":0"),
             Self::Bulk => reply.contains("\"errors\":false"),
+            Self::Hec => reply.contains("\"code\":0"),
             Self::Otlp => reply.is_empty(),
         }
     }
@@ -241,7 +246,7 @@ async fn measure(server: &Server, client: &Client, plan: &Plan, report: &mut Rep
 /// P1, P2 and P9; events per second of P1.
 async fn ingest(server: &Server, sender: &Sender, limits: &Limit, databases: &mut [PgConnection], plan: &Plan, report: &mut Report) -> anyhow::Result<f64> {
     let (mut copied, mut native, mut refused) = (Vec::new(), Vec::new(), 0);
-    let mut others = [(Route::Bulk, "ingest, _bulk", Vec::new()), (Route::Otlp, "ingest, OTLP protobuf", Vec::new())];
+    let mut others = [(Route::Bulk, "ingest, _bulk", Vec::new()), (Route::Otlp, "ingest, OTLP protobuf", Vec::new()), (Route::Hec, "ingest, HEC", Vec::new())];
     let (mut sending, mut wall) = (Duration::ZERO, Duration::ZERO);
     for round in 1..=ROUNDS {
         copied.push(limits.measure(databases, plan.load / 2).await?);
@@ -255,7 +260,7 @@ async fn ingest(server: &Server, sender: &Sender, limits: &Limit, databases: &mu
         for (route, _, rates) in &mut others {
             rates.push(sender.send(*route, plan.other / ROUNDS as u32, None).await?.rate());
         }
-        info!(round, copy = copied.last(), native = native.last(), bulk = others[0].2.last(), otlp = others[1].2.last(), "events per second");
+        info!(round, copy = copied.last(), native = native.last(), bulk = others[0].2.last(), otlp = others[1].2.last(), hec = others[2].2.last(), "events per second");
     }
     let cores = std::thread::available_parallelism()?.get() as f64;
     report.sender_cpu = sending.as_secs_f64() / wall.as_secs_f64() / cores;

@@ -250,6 +250,10 @@ CLIENTS = {
         daemon("rsyslog.conf", ["{root}/usr/sbin/rsyslogd", "-n", "-f", "{config}", "-i", "{folder}/pid", "-M", "{root}/usr/lib/x86_64-linux-gnu/rsyslog"], ["usr/sbin/rsyslogd", "-v"]),
         STARTS,
     ),
+    "rsyslog omhttp": (
+        daemon("rsyslog-omhttp.conf", ["{root}/usr/sbin/rsyslogd", "-n", "-f", "{config}", "-i", "{folder}/pid", "-M", "{root}/usr/lib/x86_64-linux-gnu/rsyslog"], ["usr/sbin/rsyslogd", "-v"]),
+        STARTS,
+    ),
     "syslog-ng http()": (
         daemon(
             "syslog-ng.conf",

@@ -38,7 +38,7 @@ recipes! {
     "nxlog" "NXLog" "nxlog.conf" "/api/v1/events" [NO_CPU, "Its times carry no zone: set the zone of the token if the machines do not run in UTC."];
     "vector" "Vector" "vector.yaml" "/api/v1/events" [NO_CPU, ROTATE];
     "logstash" "Logstash" "logstash.conf" "/_bulk" ["Items it calls 400 go to its dead letter queue, if that is switched on; here they are in quarantine as well."];
-    "rsyslog" "rsyslog" "rsyslog.conf" "/api/v1/events" [NO_CPU, "Without retry.ruleset and an error file it drops a batch on the first refusal."];
+    "rsyslog" "rsyslog" "rsyslog.conf" "/api/v1/events" [NO_CPU, "Without action.resumeRetryCount it gives up on the first refusal."];
     "splunk" "Splunk (HEC)" "splunk-outputs.conf" "/services/collector/event" [NO_CPU, "Without renderXml an event is one text without fields: it is kept and counted, no rule can judge it."];
     "otel" "OpenTelemetry Collector" "otel-collector.yaml" "/v1/logs" ["It drops a request on 400 and 401. raw: true keeps WMI and task events whole."];
     "telegraf" "Telegraf" "telegraf.conf" "/telegraf" ["Its cpu_usage alone cannot be read (two conventions): the counters of procstat are needed, they are on here."];
