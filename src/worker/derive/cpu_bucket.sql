@@ -35,7 +35,8 @@ instance as materialized (
 valued as (
   select s.host_id, s.since, s.until, s.at, i.process_id, i.group_key,
     case when gap <= 900 then gap when gap is null then least(period, 900) end as seconds,
-    coalesce(s.share, case when gap <= 900 and used >= 0 then 100 * used / gap / coalesce(s.logical_cpus, h.logical_cpus) end,
+    -- counters beat percentages in one record (wire formats, section 12): they say what happened since the sample before
+    coalesce(case when gap <= 900 and used >= 0 then 100 * used / gap / coalesce(s.logical_cpus, h.logical_cpus) end, s.share,
       100 * s.cores / coalesce(s.logical_cpus, h.logical_cpus)) as share,
     coalesce(s.logical_cpus, h.logical_cpus) as cpus
   from sample s join host h using (host_id)
