@@ -444,6 +444,17 @@ pub struct Case {
     pub profiles: Vec<Profile>,
     /// Settings of the host's class.
     pub tunables: Arc<Tunables>,
+    /// What is stored of the case already.
+    pub standing: Standing,
+}
+
+/// What earlier judgements of a case and those of other hosts add to its severity.
+#[derive(Debug, Clone, Default)]
+pub struct Standing {
+    /// What at least two other hosts have within a day, as `destination pool.example`.
+    pub outbreak: Option<String>,
+    /// It goes on after it was closed as a true positive.
+    pub recurrence: bool,
 }
 
 /// Factor for evidence of another process, by hops (`HopDecay`).

@@ -38,24 +38,23 @@ pub fn of(case: &Case, analytics: &[Judged], items: &[Item], verdict: Verdict) -
     let both = analytics.iter().filter(|a| a.verdict == Verdict::Alert).count() == 2;
     let user = case.own().next().and_then(|p| p.user.clone()).unwrap_or_default().to_uppercase();
     let privileged = tier <= 2 && (user.ends_with("SYSTEM") || user.ends_with("SERVICE"));
-    let mut up = None;
     let tampered = items.iter().any(|i| matches!(i.code, Code::ADefExcl | Code::ADefOff | Code::AKill) && i.suppressed_by.is_none());
-    if both {
-        up = Some("both analytics alert");
-    } else if tampered {
-        up = Some("protection was tampered with");
-    } else if privileged {
-        up = Some("runs as a system account on an important host");
-    }
-    let mut severity = base;
-    if let Some(reason) = up {
-        severity = match base {
-            Severity::Info | Severity::Low => Severity::Medium,
-            Severity::Medium => Severity::High,
-            Severity::High | Severity::Critical => Severity::Critical,
-        };
-        reasons.push(reason.to_owned());
-    }
+    let up = [
+        both.then(|| "both analytics alert".to_owned()),
+        tampered.then(|| "protection was tampered with".to_owned()),
+        case.standing.recurrence.then(|| "goes on after it was closed as a true positive".to_owned()),
+        case.standing.outbreak.as_ref().map(|thing| format!("at least three hosts share it within 24 hours: {thing}")),
+        privileged.then(|| "runs as a system account on an important host".to_owned()),
+    ];
+    let before = reasons.len();
+    reasons.extend(up.into_iter().flatten());
+    // One step, however many reasons.
+    let mut severity = match base {
+        _ if reasons.len() == before => base,
+        Severity::Info | Severity::Low => Severity::Medium,
+        Severity::Medium => Severity::High,
+        Severity::High | Severity::Critical => Severity::Critical,
+    };
     if verdict < Verdict::Alert && tier > 1 {
         severity = severity.min(Severity::Medium);
     }

@@ -15,6 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Detections further apart are different stories.
 const APART: TimeDelta = TimeDelta::days(7);
+/// So many hosts with one thing within this time are an outbreak, which raises severity. Source: detection design, section 7.
+const OUTBREAK: (usize, TimeDelta) = (3, TimeDelta::hours(24));
 
 /// Keeps what a detection shares. What is not in the queue shares nothing.
 ///
@@ -78,11 +80,11 @@ struct Sharing {
     thing: (String, String),
 }
 
-/// Links detections anew if something changed, or if the fleet's knowledge did; answers how many have another campaign now.
+/// Links detections anew if something changed, or if the fleet's knowledge did; answers how many detections are to be judged again.
 ///
 /// # Errors
 /// Whatever the database says.
-pub async fn link(db: &mut PgConnection, fleet_changed: bool, now: DateTime<Utc>) -> sqlx::Result<u64> {
+pub async fn link(db: &mut PgConnection, fleet_changed: bool, now: DateTime<Utc>) -> sqlx::Result<usize> {
     let waiting = sqlx::query_scalar!(
         r#"-- store::campaigns::link
         select exists (select from fingerprint where not linked) as "waiting!""#
@@ -108,7 +110,7 @@ pub async fn link(db: &mut PgConnection, fleet_changed: bool, now: DateTime<Utc>
         .collect();
     let names = name(&sharing);
     let ids: Vec<(i64, i64)> = names.keys().copied().collect();
-    let changed = sqlx::query!(
+    sqlx::query!(
         "-- store::campaigns::link: what is no campaign any more loses its name, too
         with named as (select * from unnest($1::bigint[], $2::bigint[], $3::text[]) as n (host_id, detection_id, campaign))
         update detection d set campaign = n.campaign, version = d.version + 1, updated_at = $4
@@ -121,10 +123,55 @@ pub async fn link(db: &mut PgConnection, fleet_changed: bool, now: DateTime<Utc>
         now
     )
     .execute(&mut *db)
-    .await?
-    .rows_affected();
+    .await?;
+    let again = mark_outbreaks(db, &sharing, now).await?;
     sqlx::query!("-- store::campaigns::link\nupdate fingerprint set linked = true where not linked").execute(db).await?;
-    Ok(changed)
+    Ok(again)
+}
+
+/// Says of each fingerprint whether it is part of an outbreak; where that changed, the severity is judged again.
+async fn mark_outbreaks(db: &mut PgConnection, sharing: &[Sharing], now: DateTime<Utc>) -> sqlx::Result<usize> {
+    let spread = outbreaks(sharing);
+    macro_rules! column { ($f:expr) => { spread.iter().map($f).collect::<Vec<_>>() } }
+    let marked = sqlx::query!(
+        "-- store::campaigns::mark_outbreaks
+        with spread as (select * from unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[]) as s (host_id, detection_id, kind, value)),
+        changed as (
+          update fingerprint f set spread = not f.spread
+          where f.spread <> exists (select from spread s where (s.host_id, s.detection_id, s.kind, s.value) = (f.host_id, f.detection_id, f.kind, f.value))
+          returning host_id, detection_id
+        )
+        insert into mark (host_id, bucket, batch_id, marked_at)
+        select distinct c.host_id, date_bin('5 minutes', d.first_seen, 'epoch'), $5::bigint, $6::timestamptz
+        from changed c join detection d using (host_id, detection_id)",
+        &column!(|s| s.id.0),
+        &column!(|s| s.id.1),
+        &column!(|s| s.thing.0.as_str()) as &[&str],
+        &column!(|s| s.thing.1.as_str()) as &[&str],
+        rand::random::<i64>() & i64::MAX,
+        now
+    )
+    .execute(db)
+    .await?;
+    Ok(usize::try_from(marked.rows_affected()).unwrap_or(usize::MAX))
+}
+
+/// What is in some stretch of a day in which enough hosts share it. Ordered by thing and time, as the query orders it.
+fn outbreaks(sharing: &[Sharing]) -> Vec<&Sharing> {
+    let (most, day) = OUTBREAK;
+    let mut found = Vec::new();
+    for same in sharing.chunk_by(|a, b| a.thing == b.thing) {
+        // where the last outbreak of this thing ended
+        let mut done = 0;
+        for (n, first) in same.iter().enumerate() {
+            let end = n + same[n..].partition_point(|s| s.first_seen - first.first_seen <= day);
+            if end > done && same[n..end].iter().map(|s| s.id.0).collect::<BTreeSet<_>>().len() >= most {
+                found.extend(&same[n.max(done)..end]);
+                done = end;
+            }
+        }
+    }
+    found
 }
 
 /// Who stands for a detection: follow the leaders up.
@@ -258,6 +305,27 @@ pub async fn list(db: &mut PgConnection, name: Option<&str>) -> anyhow::Result<V
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn three_hosts_within_a_day_are_an_outbreak() {
+        let sharing = |host: i64, hour: i64, value: &str| Sharing {
+            id: (host, 1),
+            first_seen: DateTime::UNIX_EPOCH + TimeDelta::hours(hour),
+            thing: ("sha256".to_owned(), value.to_owned()),
+        };
+        // a: hosts 1 to 4 overlap in threes, 5 comes too late. b: two hosts, one of them twice.
+        let all = [
+            sharing(1, 0, "a"),
+            sharing(2, 20, "a"),
+            sharing(3, 24, "a"),
+            sharing(4, 40, "a"),
+            sharing(5, 65, "a"),
+            sharing(6, 0, "b"),
+            sharing(6, 1, "b"),
+            sharing(7, 2, "b"),
+        ];
+        assert_eq!(outbreaks(&all).iter().map(|s| s.id.0).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    }
 
     #[test]
     fn detections_of_two_hosts_within_a_week_are_one_campaign() {

@@ -12,9 +12,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{PgConnection, types::Json};
 
 /// Episodes this close belong together.
-const EPISODE_GAP: TimeDelta = TimeDelta::days(7);
+pub const EPISODE_GAP: TimeDelta = TimeDelta::days(7);
 /// A closed true positive that goes on this much longer is a new detection.
-const RECURS_AFTER: TimeDelta = TimeDelta::minutes(15);
+pub const RECURS_AFTER: TimeDelta = TimeDelta::minutes(15);
 
 /// A judged case worth keeping.
 #[derive(Debug, Clone)]

@@ -6,6 +6,7 @@ use super::{
     find::Indicators,
     images::describe_images,
     loads::Loads,
+    standing::Stored,
     traces::Traces,
     tuning::Tuning,
 };
@@ -102,12 +103,13 @@ pub(super) async fn of(
     let clusters = clusters(&episodes, &instances);
     let items = |c: &Cluster| c.members.iter().flat_map(|m| &episodes[*m].items).collect::<Vec<_>>();
     let loads = Loads::of(clusters.iter().map(items));
+    let stored = Stored::read(db, host.id).await?;
     let mut cases = Vec::new();
     for (n, cluster) in clusters.iter().enumerate() {
         let primary = cluster.members.first().map_or(UNATTRIBUTED, |m| episodes[*m].group);
         // Without load of its own the unattributed is nobody's case.
         if primary != UNATTRIBUTED || cluster.members.iter().any(|m| episodes[*m].items.iter().any(|i| i.code.class() == Class::R)) {
-            cases.push(case(db, &host, &episodes, (n, cluster), &loads, &instances, (conf, traces)).await?);
+            cases.push(case(db, &host, &episodes, (n, cluster), (&loads, &stored), &instances, (conf, traces)).await?);
         }
     }
     Ok(cases)
@@ -224,7 +226,7 @@ async fn case(
     host: &Host,
     episodes: &[Episode],
     (number, cluster): (usize, &Cluster),
-    loads: &Loads,
+    (loads, stored): (&Loads, &Stored),
     instances: &HashMap<i64, Instance>,
     (conf, traces): (&Configuration, &Traces),
 ) -> anyhow::Result<Case> {
@@ -279,9 +281,11 @@ async fn case(
     let mut found_with_proof = found;
     prove_load(db, host.id, &mut found_with_proof).await?;
     let beside = traces.of(host.id);
+    let groups: Vec<i64> = members.iter().map(|e| e.group).collect::<BTreeSet<_>>().into_iter().collect();
     Ok(Case {
         primary,
-        groups: members.iter().map(|e| e.group).collect::<BTreeSet<_>>().into_iter().collect(),
+        standing: stored.of(&groups, since, until),
+        groups,
         fleet: fleet_of(db, &flows, &kin, until).await?,
         artefacts: artefacts(db, host.id, first_start - TimeDelta::days(45), until).await?,
         written: written(db, host.id, &kin, &cluster.hops).await?,

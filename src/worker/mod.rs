@@ -9,6 +9,7 @@ mod pass;
 mod images;
 mod loads;
 mod spans;
+mod standing;
 mod traces;
 mod tuning;
 pub mod what_if;

@@ -48,7 +48,7 @@ pub struct PassReport {
     pub hosts: usize,
     /// Detections made, changed or removed.
     pub changes: usize,
-    /// Fleet bands that changed, and weeks of baselines that were learned.
+    /// Fleet bands that changed, outbreaks that began or ended, and weeks of baselines that were learned.
     pub bands: usize,
 }
 
@@ -66,7 +66,7 @@ pub async fn pass(app: &App, settle: TimeDelta) -> anyhow::Result<PassReport> {
     if claimed.is_empty() {
         let mut tx = db.begin().await?;
         report.bands = fleet::recount(&mut tx, now).await.context("counting the fleet")?;
-        campaigns::link(&mut tx, report.bands > 0, now).await.context("linking campaigns")?;
+        report.bands += campaigns::link(&mut tx, report.bands > 0, now).await.context("linking campaigns")?;
         if report.bands == 0 && profiles::learn(&mut tx, now).await.context("learning baselines")? {
             report.bands += 1;
         }

@@ -42,6 +42,31 @@ async fn hosts_that_share_a_rare_thing_within_a_week_are_one_campaign() {
 }
 
 #[tokio::test]
+async fn three_hosts_within_a_day_raise_the_severity_of_each() {
+    let app = TestApp::new().await;
+    let agent = |number: u8, host: &'static str, start: &'static str| Agent { host, number, start, ..CRUNCH };
+    let reasons = async || -> Vec<String> {
+        let list = app.get(Who::Program(Scope::Read), "/api/v1/detections").await.expect(StatusCode::OK).json();
+        let mut found = Vec::new();
+        for item in list["items"].as_array().unwrap() {
+            let path = format!("/api/v1/detections/{}", item["id"].as_str().unwrap());
+            let one = app.get(Who::Program(Scope::Read), &path).await.expect(StatusCode::OK).json();
+            found.push(one["severity_reasons"].to_string());
+        }
+        found
+    };
+    app.send(&agent(7, "srv-7", "2026-02-27T01:00:00Z").whole()).await;
+    app.send(&agent(8, "ws-8", "2026-02-27T05:00:00Z").whole()).await;
+    app.settle().await;
+    let two = reasons().await;
+    assert!(two.len() == 2 && two.iter().all(|reasons| !reasons.contains("three hosts")), "{two:?}");
+    app.send(&agent(9, "ws-9", "2026-02-27T09:00:00Z").whole()).await;
+    app.settle().await;
+    let three = reasons().await;
+    assert!(three.len() == 3 && three.iter().all(|reasons| reasons.contains("at least three hosts share it within 24 hours: destination")), "{three:?}");
+}
+
+#[tokio::test]
 async fn a_runbook_is_ticked_with_who_and_when() {
     let app = TestApp::new().await;
     app.send(&CRUNCH.whole()).await;
