@@ -67,6 +67,25 @@ async fn three_hosts_within_a_day_raise_the_severity_of_each() {
 }
 
 #[tokio::test]
+async fn what_goes_on_after_a_true_positive_is_a_new_detection_and_weighs_more() {
+    let app = TestApp::new().await;
+    app.send(&Agent { minutes: 45, ..CRUNCH }.whole()).await;
+    app.settle().await;
+    let first = only(&app).await["id"].clone();
+    let closed = json!({"status": "closed", "disposition": "true_positive"});
+    put(&app, Method::PATCH, &format!("/api/v1/detections/{}", first.as_str().unwrap()), &closed, StatusCode::OK).await;
+    app.send(&CRUNCH.load(45, 90)).await;
+    app.settle().await;
+    let open = app.get(Who::Program(Scope::Read), "/api/v1/detections?status=new").await.expect(StatusCode::OK).json();
+    let [again] = open["items"].as_array().unwrap().as_slice() else { panic!("one, got {open:#}") };
+    assert_ne!(again["id"], first);
+    let path = format!("/api/v1/detections/{}", again["id"].as_str().unwrap());
+    let again = app.get(Who::Program(Scope::Read), &path).await.expect(StatusCode::OK).json();
+    assert_eq!(again["recurrence_of"], first);
+    assert!(again["severity_reasons"].to_string().contains("goes on after it was closed as a true positive"), "{}", again["severity_reasons"]);
+}
+
+#[tokio::test]
 async fn a_runbook_is_ticked_with_who_and_when() {
     let app = TestApp::new().await;
     app.send(&CRUNCH.whole()).await;
