@@ -326,6 +326,8 @@ pub struct Prevalence {
     pub common: Common,
     /// First UTC day on which any host had it; only of images.
     pub since: Option<NaiveDate>,
+    /// Names under which it ran in the 30 days; only of images.
+    pub names: i64,
 }
 
 /// Fleet facts for the days of the case.

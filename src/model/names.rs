@@ -134,6 +134,24 @@ pub fn is_same_vendor(company: &str, signer: &str) -> bool {
     TRUSTED_VENDORS.iter().filter(|v| company.starts_with(*v)).any(|v| signer.contains(v) || company.split([' ', ',']).next().is_some_and(|word| signer.contains(word)))
 }
 
+/// One unsigned image under so many names on the fleet is disguised. Source: detection design, section 5 M.
+pub const MANY_NAMES: i64 = 3;
+
+/// A file's name without extension, trailing digits and what Windows adds to copies: ` (2)`, ` - Copy`. Lower case.
+pub fn copy_stem(name: &str) -> String {
+    let stem = stem(name);
+    let stem = stem.split(" - copy").next().unwrap_or(&stem);
+    stem.split(" (").next().unwrap_or(stem).trim().to_owned()
+}
+
+/// A file's name without extension and trailing digits, lower case.
+pub fn stem(name: &str) -> String {
+    let name = base_name(name).trim().to_lowercase();
+    let name = name.strip_suffix(".mui").unwrap_or(&name);
+    let name = name.strip_suffix(".exe").or_else(|| name.strip_suffix(".dll")).unwrap_or(name);
+    name.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | '-' | '_')).to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,7 @@
 //! Passes note sightings; [`recount`] turns changed ones into coarse bands and marks the hosts whose judgement may depend on
 //! them. Bands rest on facts only, never on verdicts, so this ends. Source: detection design, section 3.7.
 
-use crate::model::ids::HostId;
+use crate::model::{ids::HostId, names::MANY_NAMES};
 use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::PgConnection;
 use std::collections::{BTreeSet, HashMap};
@@ -19,6 +19,8 @@ pub struct Sighting {
     pub day: NaiveDate,
     /// Where.
     pub host: HostId,
+    /// Of an image: under which name, without what copies add.
+    pub name: Option<String>,
 }
 
 /// Stores sightings; those not known before wait to be counted.
@@ -26,18 +28,24 @@ pub struct Sighting {
 /// # Errors
 /// Whatever the database says.
 pub async fn note(db: &mut PgConnection, sightings: &BTreeSet<Sighting>) -> sqlx::Result<()> {
-    macro_rules! column { ($f:expr) => { sightings.iter().map($f).collect::<Vec<_>>() } }
+    // Of several names on one host and day the first counts, whichever came first.
+    let mut unique: Vec<&Sighting> = sightings.iter().collect();
+    unique.dedup_by_key(|s| (s.kind, &s.value, s.day, s.host));
+    macro_rules! column { ($f:expr) => { unique.iter().map($f).collect::<Vec<_>>() } }
     sqlx::query!(
         "-- store::fleet::note
         with new as (
-          insert into fleet_sighting (kind, value, day, host_id)
-          select * from unnest($1::text[], $2::text[], $3::date[], $4::bigint[]) on conflict do nothing returning kind, value, day
+          insert into fleet_sighting (kind, value, day, host_id, name)
+          select * from unnest($1::text[], $2::text[], $3::date[], $4::bigint[], $5::text[])
+          on conflict (kind, value, day, host_id) do update set name = excluded.name where excluded.name < fleet_sighting.name
+          returning kind, value, day
         )
         insert into fleet_mark (kind, value, day) select distinct kind, value, day from new order by 1, 2, 3 on conflict do nothing",
         &column!(|s| s.kind) as &[&str],
         &column!(|s| s.value.as_str()) as &[&str],
         &column!(|s| s.day),
-        &column!(|s| s.host.0)
+        &column!(|s| s.host.0),
+        &column!(|s| s.name.as_deref()) as &[Option<&str>]
     )
     .execute(db)
     .await?;
@@ -75,7 +83,7 @@ pub async fn recount(db: &mut PgConnection, now: DateTime<Utc>) -> sqlx::Result<
           where d.everything
         ),
         counted as (
-          select c.kind, c.value, c.day, count(distinct s.host_id) as hosts
+          select c.kind, c.value, c.day, count(distinct s.host_id) as hosts, count(distinct s.name) as names
           from concerned c join fleet_sighting s on s.kind = c.kind and s.value = c.value and s.day between c.day - 29 and c.day
           group by 1, 2, 3
         ),
@@ -89,24 +97,27 @@ pub async fn recount(db: &mut PgConnection, now: DateTime<Utc>) -> sqlx::Result<
         -- A fleet is known from the day on which half of what is active had reported: one host that came early is no fleet.
         known as (select a.day, min(r.day) as since from active a join rollout r on 2 * r.hosts >= a.hosts group by 1),
         judged as (
-          select c.kind, c.value, c.day, c.hosts, a.hosts as active, case
+          select c.kind, c.value, c.day, c.hosts, c.names, a.hosts as active, case
             when c.hosts <= greatest(3, ceil(0.02 * a.hosts)) then 'rare'
             when a.hosts >= 20 and 2 * c.hosts >= a.hosts
               and (f.day <= c.day - 7 or f.day <= k.since) then 'prevalent'
             else 'common' end as band
           from counted c join active a using (day) join known k using (day) join first f using (kind, value)
         ),
-        before as (select j.kind, j.value, j.day, b.band from judged j join fleet_band b using (kind, value, day)),
+        before as (select j.kind, j.value, j.day, b.band, b.names from judged j join fleet_band b using (kind, value, day)),
         stored as (
-          insert into fleet_band (kind, value, day, hosts, active, band) select kind, value, day, hosts, active, band from judged order by 1, 2, 3
-          on conflict (kind, value, day) do update set hosts = excluded.hosts, active = excluded.active, band = excluded.band
-          where (fleet_band.hosts, fleet_band.active, fleet_band.band) is distinct from (excluded.hosts, excluded.active, excluded.band)
+          insert into fleet_band (kind, value, day, hosts, active, band, names)
+          select kind, value, day, hosts, active, band, names from judged order by 1, 2, 3
+          on conflict (kind, value, day) do update set hosts = excluded.hosts, active = excluded.active, band = excluded.band, names = excluded.names
+          where (fleet_band.hosts, fleet_band.active, fleet_band.band, fleet_band.names)
+            is distinct from (excluded.hosts, excluded.active, excluded.band, excluded.names)
         )
         select j.kind as "kind!", j.value as "value!", j.day as "day!" from judged j left join before b using (kind, value, day)
-        where b.band is distinct from j.band"#,
+        where b.band is distinct from j.band or (coalesce(b.names, 0)::bigint >= $4) <> (j.names >= $4)"#,
         &kinds as &[&str],
         &values as &[&str],
-        &days
+        &days,
+        MANY_NAMES
     )
     .fetch_all(&mut *db)
     .await?;
@@ -139,6 +150,8 @@ pub struct Band {
     pub hosts: i64,
     /// `rare`, `common` or `prevalent`.
     pub band: String,
+    /// Names of an image in the 30 days.
+    pub names: i64,
 }
 
 /// Bands of things, each on its day. A thing that was never counted is absent.
@@ -149,7 +162,7 @@ pub async fn bands(db: &mut PgConnection, kind: &str, things: &[(String, NaiveDa
     let (values, days): (Vec<String>, Vec<NaiveDate>) = things.iter().cloned().unzip();
     let rows = sqlx::query!(
         "-- store::fleet::bands
-        select b.value, b.hosts, b.band from unnest($2::text[], $3::date[]) as t (value, day)
+        select b.value, b.hosts, b.band, b.names from unnest($2::text[], $3::date[]) as t (value, day)
         join fleet_band b on b.kind = $1 and b.value = t.value and b.day = t.day",
         kind,
         &values,
@@ -157,7 +170,7 @@ pub async fn bands(db: &mut PgConnection, kind: &str, things: &[(String, NaiveDa
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(|r| (r.value, Band { hosts: i64::from(r.hosts), band: r.band })).collect())
+    Ok(rows.into_iter().map(|r| (r.value, Band { hosts: i64::from(r.hosts), band: r.band, names: i64::from(r.names) })).collect())
 }
 
 /// The fleet's first day, and the first day on which any host had each of these images.

@@ -697,7 +697,7 @@ async fn fleet_of(db: &mut PgConnection, flows: &[Flow], kin: &[Instance], until
                     "common" => Common::Some,
                     _ => Common::Rare,
                 };
-                (value, Prevalence { hosts: b.hosts, common, since: None })
+                (value, Prevalence { hosts: b.hosts, common, since: None, names: b.names })
             })
             .collect()
     };

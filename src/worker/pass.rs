@@ -16,6 +16,7 @@ use crate::{
         code::Code,
         detection::Verdict,
         ids::HostId,
+        names::copy_stem,
     },
     store::{
         evidence,
@@ -416,23 +417,23 @@ async fn sightings(db: &mut PgConnection, marked: &Spans, flows: &[derive::flow:
         for span in spans {
             let mut day = span.since().date_naive();
             while day <= (span.until() - TimeDelta::seconds(1)).date_naive() {
-                all.insert(Sighting { kind: "host", value: String::new(), day, host });
+                all.insert(Sighting { kind: "host", value: String::new(), day, host, name: None });
                 day += TimeDelta::days(1);
             }
         }
     }
     for f in flows.iter().filter(|f| f.is_outbound_external() && computers.contains(&f.host)) {
-        all.insert(Sighting { kind: "destination", value: f.destination.clone(), day: f.started_at.date_naive(), host: HostId(f.host) });
+        all.insert(Sighting { kind: "destination", value: f.destination.clone(), day: f.started_at.date_naive(), host: HostId(f.host), name: None });
     }
     let a = marked.arrays();
     let rows = sqlx::query!(
         r#"-- worker::pass::sightings: images started and signers loaded
-        select distinct s.host_id as "host_id!", 'image' as "kind!", f.sha256 as "value!", (f.occurred_at at time zone 'utc')::date as "day!"
+        select distinct s.host_id as "host_id!", 'image' as "kind!", f.sha256 as "value!", (f.occurred_at at time zone 'utc')::date as "day!", f.image as "image?"
         from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) as s (host_id, since, until)
         join process_start f on f.host_id = s.host_id and f.occurred_at >= s.since and f.occurred_at < s.until
         where f.occurred_at between $4 and $5 and f.sha256 is not null
         union
-        select distinct s.host_id, 'signer', f.signer, (f.occurred_at at time zone 'utc')::date
+        select distinct s.host_id, 'signer', f.signer, (f.occurred_at at time zone 'utc')::date, null
         from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) as s (host_id, since, until)
         join module_load f on f.host_id = s.host_id and f.occurred_at >= s.since and f.occurred_at < s.until
         where f.occurred_at between $4 and $5 and f.signer is not null"#,
@@ -446,7 +447,8 @@ async fn sightings(db: &mut PgConnection, marked: &Spans, flows: &[derive::flow:
     .await?;
     for r in rows {
         let kind = if r.kind == "image" { "image" } else { "signer" };
-        all.insert(Sighting { kind, value: r.value, day: r.day, host: HostId(r.host_id) });
+        let name = r.image.map(|image| copy_stem(&image)).filter(|name| !name.is_empty());
+        all.insert(Sighting { kind, value: r.value, day: r.day, host: HostId(r.host_id), name });
     }
     fleet::note(db, &all).await
 }

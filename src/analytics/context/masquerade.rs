@@ -4,7 +4,7 @@ use super::super::case::{Case, Instance, Item, Trace};
 use crate::model::{
     code::{Class, Code, Force},
     group::{base_name, comparable_path},
-    names,
+    names::{self, MANY_NAMES, copy_stem, stem},
 };
 use chrono::TimeDelta;
 use std::collections::BTreeMap;
@@ -121,11 +121,16 @@ fn new_hash(case: &Case, process: &Instance, out: &mut Vec<Item>) {
     }
 }
 
-/// One unsigned image under at least two names on this host.
+/// One unsigned image under at least two names on this host, or three on the fleet.
 fn many_names(case: &Case, out: &mut Vec<Item>) {
     let mut first: BTreeMap<&str, (&Instance, String)> = BTreeMap::new();
     for process in case.own().filter(|p| matches!(p.signature.as_deref(), Some("unsigned" | "invalid"))) {
         let (Some(hash), name) = (process.sha256.as_deref(), copy_stem(&process.name())) else { continue };
+        if let Some(known) = case.fleet.images.get(hash).filter(|p| p.names >= MANY_NAMES) {
+            let summary = format!("the same unsigned image ran under {} names on {} hosts in 30 days", known.names, known.hosts);
+            out.push(Item::for_life(Code::MMultiName, process, summary));
+            return;
+        }
         match first.get(hash) {
             Some((before, other)) if *other != name => {
                 let summary = format!("the same unsigned image ran as {} and {}", before.name(), process.name());
@@ -138,20 +143,6 @@ fn many_names(case: &Case, out: &mut Vec<Item>) {
             None => drop(first.insert(hash, (process, name))),
         }
     }
-}
-
-/// A name without what Windows adds to copies: ` (2)`, ` - Copy`.
-fn copy_stem(name: &str) -> String {
-    let stem = stem(name);
-    let stem = stem.split(" - copy").next().unwrap_or(&stem);
-    stem.split(" (").next().unwrap_or(stem).trim().to_owned()
-}
-
-fn stem(name: &str) -> String {
-    let name = base_name(name).trim().to_lowercase();
-    let name = name.strip_suffix(".mui").unwrap_or(&name);
-    let name = name.strip_suffix(".exe").or_else(|| name.strip_suffix(".dll")).unwrap_or(name);
-    name.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | '-' | '_')).to_owned()
 }
 
 fn renamed(case: &Case, process: &Instance, out: &mut Vec<Item>) {

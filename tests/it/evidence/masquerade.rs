@@ -72,6 +72,19 @@ async fn one_unsigned_image_under_two_names_is_not_a_copy() {
 }
 
 #[tokio::test]
+async fn one_unsigned_image_under_a_name_of_its_own_on_each_host_is_disguised() {
+    let fleet = |second: &'static str, third: &'static str, signer| {
+        let mut tale = program(Program::default(), signer);
+        tale.starts_elsewhere(-30.0, "ws-2", Program { image: second, line: second, ..Program::default() });
+        tale.starts_elsewhere(-20.0, "ws-3", Program { image: third, line: third, ..Program::default() });
+        tale
+    };
+    let (second, third, copy) = (r"C:\ProgramData\a\kqzzf.exe", r"C:\ProgramData\b\wnhtr.exe", r"C:\ProgramData\b\upd (1).exe");
+    tells_apart("M.MULTINAME", fleet(second, third, None), fleet(second, copy, None)).await;
+    tells_apart("M.MULTINAME", fleet(second, third, None), fleet(second, third, Some("Tooling GmbH"))).await;
+}
+
+#[tokio::test]
 async fn an_image_is_new_only_to_a_fleet_that_is_known() {
     let after = |days: f64| {
         let mut tale = program(Program::default(), None);

@@ -89,6 +89,16 @@ impl Tale {
         self.sysmon_of(minute, 1, p.pid, p.image, data);
     }
 
+    /// The start of a program on another host.
+    pub(super) fn starts_elsewhere(&mut self, minute: f64, host: &str, p: Program<'_>) {
+        self.start(minute, p);
+        if let Some(event) = self.events.last_mut() {
+            event["agent"] = json!({"id": format!("a-{host}"), "name": host, "type": "winlogbeat", "version": "8.17.0"});
+            event["host"] = json!({"name": host, "id": format!("h-{host}")});
+            event["winlog"]["computer_name"] = json!(format!("{host}.corp.example"));
+        }
+    }
+
     pub(super) fn stop(&mut self, minute: f64, pid: i64, image: &str) {
         self.sysmon_of(minute, 5, pid, image, json!({}));
     }
