@@ -332,7 +332,7 @@ pub struct Content {
     pub first_seen: DateTime<Utc>,
     /// Last anchor evidence.
     pub last_seen: DateTime<Utc>,
-    /// No anchor for 24 h before the host's latest event.
+    /// No anchor for 24 h before the host's latest event. Said when it is read; false as stored.
     pub quiet: bool,
     /// Version of the settings it was judged by; 0 = as shipped.
     #[serde(default)]

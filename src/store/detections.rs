@@ -99,6 +99,9 @@ pub enum Snoozed {
 /// Verdicts of the queue.
 pub const QUEUE: [Verdict; 3] = [Verdict::Alert, Verdict::Partial, Verdict::EarlyWarning];
 
+/// A detection without evidence for so long before its host's latest event is quiet. Chosen: a day.
+const QUIET_AFTER: TimeDelta = TimeDelta::hours(24);
+
 /// One page of detections.
 #[derive(Debug, Clone)]
 pub struct Page {
@@ -127,10 +130,14 @@ struct Row {
     role: Option<String>,
     tags: Vec<String>,
     class: Option<String>,
+    /// Latest event of the host.
+    heard: Option<DateTime<Utc>>,
 }
 
 impl Row {
-    fn detection(self) -> sqlx::Result<Detection> {
+    fn detection(mut self) -> sqlx::Result<Detection> {
+        // A host goes on after its last evidence was judged.
+        self.content.quiet = self.heard.is_some_and(|heard| heard - self.content.last_seen > QUIET_AFTER);
         Ok(Detection {
             id: DetectionId { host: HostId(self.host_id), own: self.detection_id },
             version: self.version,
@@ -159,7 +166,7 @@ impl Row {
 pub async fn list(conn: &mut PgConnection, filter: &Filter) -> sqlx::Result<Page> {
     let mut sql = QueryBuilder::new(
         "-- store::detections::list\nselect d.host_id, d.detection_id, d.version, d.content, d.status, d.disposition, d.assignee, d.note,
-         d.duplicate_of, d.recurrence_of, d.campaign, d.detected_at, h.name, h.tier, h.role, h.tags, h.class, ",
+         d.duplicate_of, d.recurrence_of, d.campaign, d.detected_at, h.name, h.tier, h.role, h.tags, h.class, h.last_seen as heard, ",
     );
     sql.push(queue::place(filter.order));
     queue::narrow(&mut sql, filter);
@@ -179,7 +186,7 @@ pub async fn full(conn: &mut PgConnection, id: DetectionId) -> sqlx::Result<Opti
         Row,
         r#"select d.host_id, d.detection_id, d.version, d.content as "content: Json<Content>", d.status,
              d.disposition, d.assignee, d.note, d.duplicate_of, d.recurrence_of, d.campaign, d.detected_at,
-             h.name, h.tier, h.role, h.tags, h.class
+             h.name, h.tier, h.role, h.tags, h.class, h.last_seen as heard
            from detection d join host h using (host_id)
            where d.host_id = $1 and d.detection_id = $2"#,
         id.host.0,

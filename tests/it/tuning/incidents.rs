@@ -86,6 +86,18 @@ async fn what_goes_on_after_a_true_positive_is_a_new_detection_and_weighs_more()
 }
 
 #[tokio::test]
+async fn a_detection_is_quiet_when_its_host_goes_on_without_it() {
+    let app = TestApp::new().await;
+    app.send(&CRUNCH.whole()).await;
+    app.settle().await;
+    assert_eq!(only(&app).await["quiet"], false);
+    let idle = Agent { start: "2026-03-03T09:00:00Z", share: 0.01, ..CRUNCH };
+    app.send(&idle.load(0, 10)).await;
+    app.settle().await;
+    assert_eq!(only(&app).await["quiet"], true);
+}
+
+#[tokio::test]
 async fn a_runbook_is_ticked_with_who_and_when() {
     let app = TestApp::new().await;
     app.send(&CRUNCH.whole()).await;
