@@ -1,4 +1,4 @@
-"""The OpenTelemetry SDK: a periodic reader and the OTLP/HTTP exporter; each export is one sample of one process."""
+"""The OpenTelemetry SDK: a periodic reader and the OTLP/HTTP exporter; each export holds a GPU engine of each of 200 processes."""
 
 import importlib.metadata
 import json
@@ -6,10 +6,14 @@ import os
 import time
 
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.metrics import Observation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricExportResult, PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.view import View
 from opentelemetry.sdk.resources import Resource
 
+PROCESSES = 200
+EXPORTS = int(os.environ["EVENTS"]) // PROCESSES
 exports = acknowledged = 0
 
 
@@ -27,14 +31,16 @@ exporter = Counting(
     headers={"authorization": f"Bearer {os.environ['TOKEN']}"},
     timeout=120,
 )
-resource = Resource.create({"host.name": "ws-0001.corp.example", "process.pid": 4120})
-reader = PeriodicExportingMetricReader(exporter, export_interval_millis=50, export_timeout_millis=120_000)
-provider = MeterProvider(resource=resource, metric_readers=[reader], shutdown_on_exit=False)
-seconds = provider.get_meter("probe").create_counter("process.cpu.time", unit="s")
-end = time.monotonic() + float(os.environ["SECONDS"])
-while time.monotonic() < end:
-    seconds.add(0.01, {"state": "user"})
+# as the windowsperfcounters receiver names it
+view = View(instrument_name="gpu", name="\\GPU Engine(*)\\Utilization Percentage")
+resource = Resource.create({"host.name": "ws-0001.corp.example"})
+interval = float(os.environ["SECONDS"]) * 1000 / EXPORTS
+reader = PeriodicExportingMetricReader(exporter, export_interval_millis=interval, export_timeout_millis=120_000)
+provider = MeterProvider(resource=resource, metric_readers=[reader], views=[view], shutdown_on_exit=False)
+engines = [{"instance": f"pid_{4 * (n + 1)}_luid_0x0_0x1_phys_0_eng_1_engtype_Compute_0"} for n in range(PROCESSES)]
+provider.get_meter("probe").create_observable_gauge("gpu", [lambda _: [Observation(40.0, engine) for engine in engines]])
+while exports < EXPORTS:
     time.sleep(0.01)
 provider.shutdown(timeout_millis=180_000)
 version = importlib.metadata.version("opentelemetry-exporter-otlp-proto-http")
-print(json.dumps({"version": version, "events": exports, "acknowledged": acknowledged, "retries": None}))
+print(json.dumps({"version": version, "events": exports * PROCESSES, "acknowledged": acknowledged * PROCESSES, "retries": None}))

@@ -170,7 +170,7 @@ def paced(count):
 
 
 STARTS = "select count(*), count(distinct command_line) from process_start"
-SAMPLES = "select count(*), count(distinct occurred_at) from cpu_sample"
+SAMPLES = "select count(*), count(distinct (occurred_at, pid)) from cpu_sample"
 
 
 def python(script):
