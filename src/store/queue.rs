@@ -210,6 +210,9 @@ pub(super) fn paged(sql: &mut QueryBuilder<Postgres>, filter: &Filter, limit: i6
                     Some(Part::Whole(whole)) if *kind == "timestamptz" => {
                         sql.push_bind(DateTime::from_timestamp_micros(*whole))
                     }
+                    // JSON writes 88.0 as 88: the column decides the type, since one text of SQL is prepared once for all values
+                    #[expect(clippy::cast_precision_loss, reason = "a score, at most a few hundred")]
+                    Some(Part::Whole(whole)) if *kind == "real" => sql.push_bind(*whole as f64),
                     Some(Part::Whole(whole)) => sql.push_bind(*whole),
                     Some(Part::Real(real)) => sql.push_bind(*real),
                     Some(Part::Text(text)) => sql.push_bind(text.clone()),

@@ -282,6 +282,26 @@ async fn every_link_of_a_page_leads_somewhere() {
     }
 }
 
+/// A connection prepares a question once: the type of a score must not depend on whether it is a whole number.
+#[tokio::test]
+async fn a_detection_opens_whether_its_score_is_whole_or_not() {
+    let (app, fleet) = with_fleet().await;
+    let path = format!("/detections/{}", fleet.miner);
+    for score in [88.5f32, 88.0, 87.5, 87.0] {
+        let id = fleet.miner;
+        sqlx::query("update detection set score = $3 where host_id = $1 and detection_id = $2")
+            .bind(id.host.0)
+            .bind(id.own)
+            .bind(score)
+            .execute(app.db().pool())
+            .await
+            .unwrap();
+        for _ in 0..5 {
+            app.get(Who::Person(Role::Admin), &path).await.expect(StatusCode::OK);
+        }
+    }
+}
+
 #[tokio::test]
 async fn hostile_text_is_shown_as_what_it_is() {
     let (app, fleet) = with_fleet().await;
